@@ -1,0 +1,51 @@
+"""Recurrent networks for JAX: exact layers, one-line experiments, honest results."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnnjax.cells.base import Cell as Cell
+    from rnnjax.cells.gru import GRUCell as GRUCell
+    from rnnjax.cells.gru import GRUState as GRUState
+    from rnnjax.cells.lstm import LSTMCell as LSTMCell
+    from rnnjax.cells.lstm import LSTMState as LSTMState
+    from rnnjax.cells.simple import SimpleRNNCell as SimpleRNNCell
+    from rnnjax.cells.simple import SimpleRNNState as SimpleRNNState
+    from rnnjax.layers.combinators import Bidirectional as Bidirectional
+    from rnnjax.layers.combinators import BidirectionalState as BidirectionalState
+    from rnnjax.layers.combinators import Stack as Stack
+    from rnnjax.layers.embedding import Embedding as Embedding
+    from rnnjax.layers.recurrent import GRU as GRU
+    from rnnjax.layers.recurrent import LSTM as LSTM
+    from rnnjax.layers.recurrent import RNN as RNN
+    from rnnjax.layers.recurrent import SimpleRNN as SimpleRNN
+    from rnnjax.models.summary import summary as summary
+
+__version__ = "0.1.0"
+
+# Modules are imported when a name is first used, so that the command line answers --help and --list at once.
+_HOMES = {
+    "rnnjax.cells.base": ("Cell",),
+    "rnnjax.cells.gru": ("GRUCell", "GRUState"),
+    "rnnjax.cells.lstm": ("LSTMCell", "LSTMState"),
+    "rnnjax.cells.simple": ("SimpleRNNCell", "SimpleRNNState"),
+    "rnnjax.layers.combinators": ("Bidirectional", "BidirectionalState", "Stack"),
+    "rnnjax.layers.embedding": ("Embedding",),
+    "rnnjax.layers.recurrent": ("GRU", "LSTM", "RNN", "SimpleRNN"),
+    "rnnjax.models.summary": ("summary",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that a public name lives in."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rnnjax' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

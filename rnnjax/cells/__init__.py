@@ -1,0 +1,1 @@
+"""Flax modules for one step: parameters and equations."""

@@ -1,0 +1,143 @@
+"""What all cells share: the three functions of a recurrence, and the options that each cell has."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+from jaxtyping import Array, Float
+
+Initializer = Callable[..., Array]
+State = Any  # a NamedTuple of [B, H] arrays, named by each cell
+
+
+class Constants(NamedTuple):
+    """What is drawn once and stays fixed for a whole sequence; None where nothing is dropped."""
+
+    input_mask: Float[Array, "B D"] | None
+    recurrent_mask: Float[Array, "B H"] | None
+
+
+class Fused(NamedTuple):
+    """The form of a cell whose step is combine(weights, state, z, (recurrent_mask * h) @ recurrent_kernel)."""
+
+    combine: Callable[[Any, Any, Array, Array], Any]
+    additive: bool
+    """`combine` only ever adds z and the product."""
+    weights: Callable[[Any], Any] = lambda dtype: None
+    """What else the cell multiplies or adds by, in the type of the computation."""
+
+
+@dataclasses.dataclass
+class CellOptions:
+    """Options of every cell, and so of the layer over it."""
+
+    features: int
+    """Width H of the state."""
+    use_bias: bool = True
+    dropout_rate: float = 0.0
+    """Share of the inputs dropped, one mask for all steps of a sequence."""
+    recurrent_dropout_rate: float = 0.0
+    """Share of the previous output dropped where it enters the recurrent product, one mask for all steps."""
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+    recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
+    bias_init: Initializer = nn.initializers.zeros_init()
+    dtype: Any = None
+    """Type of the computation; by default that of inputs and parameters together."""
+    param_dtype: Any = jnp.float32
+
+    def check(self, name: str) -> None:
+        """Raise ValueError where an option has no meaning."""
+        if self.features < 1:
+            raise ValueError(f"{name} expects features >= 1; got {self.features}.")
+        for option in ("dropout_rate", "recurrent_dropout_rate"):
+            rate = getattr(self, option)
+            if not 0 <= rate < 1:
+                raise ValueError(f"{name} expects 0 <= {option} < 1; got {rate}.")
+
+
+class Cell(CellOptions, nn.Module):
+    """One step of a recurrence, in three functions.
+
+    `project` takes inputs to pre-activations and has no recurrence, so a layer applies it to a whole sequence in one
+    product. `constants` draws what stays fixed for a sequence. `step` is the recurrence. A call on one step does all
+    three. A subclass names its state, and gives `initial_state` and `step` and the number of blocks that `project` makes.
+    """
+
+    deterministic: bool = True
+    """No dropout. A call's `deterministic=` overrides it."""
+
+    def __post_init__(self) -> None:
+        """Check the options where they are written, not where they are first used."""
+        self.check(type(self).__name__)
+        super().__post_init__()
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks of H columns the kernels have: one a gate or candidate."""
+        raise NotImplementedError
+
+    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> State:
+        """Zeros, as arrays `[B, H]`."""
+        raise NotImplementedError
+
+    def step(self, state: State, z: Float[Array, "B G"], constants: Constants) -> tuple[State, Float[Array, "B H"]]:
+        """One step from pre-activations `z`, of which `project` made G = num_blocks * H columns."""
+        raise NotImplementedError
+
+    def fused(self) -> Fused | None:
+        """The form in which `kernels.fused` can run this cell; None where it cannot."""
+        return None
+
+    def output(self, state: State) -> Float[Array, "B H"]:
+        """What the layer above sees of a state."""
+        return state.h
+
+    @nn.compact
+    def project(self, x: Float[Array, "*T B D"], constants: Constants) -> Float[Array, "*T B G"]:
+        """Input pre-activations, for one step or (time first) for all steps at once."""
+        columns = self.num_blocks * self.features
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], columns), self.param_dtype)
+        bias = self.param("bias", self.initial_bias, (columns,), self.param_dtype) if self.use_bias else None
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        if constants.input_mask is not None:
+            mask = constants.input_mask.astype(x.dtype)
+            x = x * mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
+        z = x @ kernel
+        return z if bias is None else z + bias.reshape((1,) * (z.ndim - 1) + (-1,))
+
+    def initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Initial bias of the input projection; LSTM raises that of its forget gate."""
+        return self.bias_init(key, shape, dtype)
+
+    def constants(self, batch_size: int, input_size: int, deterministic: bool | None = None) -> Constants:
+        """Draw the dropout masks of a sequence from the "dropout" stream: 0, or 1 / (1 - rate)."""
+        if deterministic is None:
+            deterministic = self.deterministic
+
+        def draw(rate: float, size: int) -> Array | None:
+            if deterministic or rate == 0:
+                return None
+            keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, (batch_size, size))
+            return keep / jnp.asarray(1 - rate, self.param_dtype)
+
+        return Constants(draw(self.dropout_rate, input_size), draw(self.recurrent_dropout_rate, self.features))
+
+    def __call__(
+        self, state: State, x: Float[Array, "B D"], *, deterministic: bool | None = None
+    ) -> tuple[State, Float[Array, "B H"]]:
+        """One step: `state, output = cell.apply(variables, state, x_t)`.
+
+        With dropout each call draws its masks from the key that it is given: give the same key at every step of a
+        sequence to have one mask for all steps, as the layers do.
+        """
+        constants = self.constants(x.shape[0], x.shape[1], deterministic)
+        return self.step(state, self.project(x, constants), constants)
+
+
+def drop(h: Float[Array, "B H"], mask: Float[Array, "B H"] | None) -> Float[Array, "B H"]:
+    """Apply a mask that may be absent."""
+    return h if mask is None else h * mask.astype(h.dtype)

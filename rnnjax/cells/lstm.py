@@ -1,0 +1,100 @@
+"""Long short-term memory (Hochreiter and Schmidhuber 1997; with forget gate, Gers et al. 2000)."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from rnnjax.cells.base import Cell, CellOptions, Constants, Fused, drop
+from rnnjax.kernels.sequence import sigmoid
+
+GATES = ("input", "forget", "output", "candidate")
+"""Order of the blocks in kernels and biases. The three sigmoid gates stand together, so that one tanh serves them."""
+
+
+class LSTMState(NamedTuple):
+    """State of an LSTM."""
+
+    h: Float[Array, "B H"]
+    """What the layer above sees."""
+    c: Float[Array, "B H"]
+    """What the cell remembers."""
+
+
+@dataclasses.dataclass
+class LSTMOptions(CellOptions):
+    """Options of `LSTMCell` and `LSTM`."""
+
+    forget_bias: float = 1.0
+    """Added to the forget gate's bias at the start, so that the cell remembers before it has learnt to."""
+    peephole: bool = False
+    """Let the gates see the cell state (Gers and Schmidhuber 2000)."""
+
+
+class LSTMCell(LSTMOptions, Cell):
+    """One step of an LSTM.
+
+        i = sigmoid(x Wi + h Ui + bi)            input gate
+        f = sigmoid(x Wf + h Uf + bf)            forget gate
+        g = tanh(x Wg + h Ug + bg)               candidate
+        c' = f * c + i * g
+        o = sigmoid(x Wo + h Uo + bo)            output gate
+        h' = o * tanh(c')
+
+    With `peephole`, `pi * c`, `pf * c` and `po * c'` are added inside the gates.
+
+    Parameters, with blocks in the order of `GATES`: `kernel [D, 4H]`, `recurrent_kernel [H, 4H]`, `bias [4H]`, and with
+    `peephole` `peephole_kernel [3, H]`.
+    """
+
+    num_blocks = 4
+
+    def setup(self) -> None:
+        """Make the parameters of the recurrence."""
+        shape = (self.features, 4 * self.features)
+        self.recurrent_kernel = self.param("recurrent_kernel", self.recurrent_kernel_init, shape, self.param_dtype)
+        if self.peephole:
+            self.peephole_kernel = self.param(
+                "peephole_kernel", self.kernel_init, (3, self.features), self.param_dtype
+            )
+
+    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> LSTMState:
+        """Zeros, as arrays `[B, H]`."""
+        zeros = jnp.zeros((batch_size, self.features), dtype)
+        return LSTMState(zeros, zeros)
+
+    def initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Raise the forget gate's bias by `forget_bias` (Jozefowicz et al. 2015)."""
+        forget = slice(self.features, 2 * self.features)
+        return self.bias_init(key, shape, dtype).at[forget].add(self.forget_bias)
+
+    def step(
+        self, state: LSTMState, z: Float[Array, "B 4H"], constants: Constants
+    ) -> tuple[LSTMState, Float[Array, "B H"]]:
+        """One step from input pre-activations."""
+        product = drop(state.h, constants.recurrent_mask) @ self.recurrent_kernel.astype(z.dtype)  # [B, 4H]
+        if self.peephole:
+            return self._peephole_step(state.c, z + product)
+        state = combine(None, state, z, product)
+        return state, state.h
+
+    def fused(self) -> Fused | None:
+        """Without peepholes."""
+        return None if self.peephole else Fused(combine, additive=True)
+
+    def _peephole_step(self, c: Float[Array, "B H"], z: Float[Array, "B 4H"]) -> tuple[LSTMState, Float[Array, "B H"]]:
+        i, f, o, g = jnp.split(z, 4, axis=1)
+        to_i, to_f, to_o = (p[None, :] for p in self.peephole_kernel.astype(z.dtype))  # [1, H] each
+        new_c = sigmoid(f + to_f * c) * c + sigmoid(i + to_i * c) * jnp.tanh(g)
+        h = sigmoid(o + to_o * new_c) * jnp.tanh(new_c)
+        return LSTMState(h, new_c), h
+
+
+def combine(weights: None, state: LSTMState, z: Float[Array, "B 4H"], product: Float[Array, "B 4H"]) -> LSTMState:
+    """The next state, from the pre-activations of inputs and of the previous output."""
+    z = z + product
+    width = z.shape[1] // 4
+    i, f, o = jnp.split(sigmoid(z[:, : 3 * width]), 3, axis=1)
+    c = f * state.c + i * jnp.tanh(z[:, 3 * width :])
+    return LSTMState(o * jnp.tanh(c), c)

@@ -1,0 +1,57 @@
+"""The command line: where tasks and training meet. Imports are late, so that --help and --list answer at once."""
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from rnnjax.errors import InputError, RunError
+
+COMMANDS = {
+    "train": "train a model and save it in a run folder",
+    "generate": "continue a text with a trained character model",
+    "predict": "classify texts with a trained model",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `rnnjax COMMAND ...` and return its exit status.
+
+    0 done; 1 the run failed; 2 wrong command line or unusable input; 130 Ctrl-C; 143 SIGTERM. All but 0 with one line on
+    standard error.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("rnnjax").setLevel(logging.INFO)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print("usage: rnnjax COMMAND [options]\n")
+            for name, description in COMMANDS.items():
+                print(f"  {name:<10}{description}")
+            print("\nrnnjax COMMAND --help shows a command's options.")
+            return 0 if arguments else 2
+        if arguments[0] not in COMMANDS:
+            raise InputError(f"rnnjax: expected a command ({', '.join(COMMANDS)}); got {arguments[0]!r}.")
+        import_module(f"rnnjax.cli.{arguments[0]}").main(arguments[1:])
+        sys.stdout.flush()
+    except InputError as error:
+        return _fail(error, 2)
+    except RunError as error:
+        return _fail(error, getattr(error, "exit_status", 1))
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing was saved", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush is quiet
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        return _fail(f"{error.filename or 'output'}: {error.strerror}; what was saved before is whole", 1)
+    return 0
+
+
+def _fail(error: object, status: int) -> int:
+    print(f"rnnjax: {' '.join(str(error).split())}", file=sys.stderr)
+    return status

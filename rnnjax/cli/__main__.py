@@ -1,0 +1,7 @@
+"""`python -m rnnjax.cli`."""
+
+import sys
+
+from rnnjax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,73 @@
+"""`rnnjax predict`."""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+
+from rnnjax.cli import host, runs
+from rnnjax.cli.options import Parser
+from rnnjax.errors import InputError
+
+BATCH_SIZE = 256
+
+log = logging.getLogger("rnnjax")
+
+
+def make_parser() -> Parser:
+    """The options of `rnnjax predict`."""
+    parser = Parser(
+        prog="predict.py",
+        description="Print label and probability of a text, or of each line on standard input, separated by a tab.",
+    )
+    parser.add_argument("--workdir", metavar="DIR", help="Run folder. (default: the newest run of a classifier under runs/)")
+    parser.add_argument("--text", metavar="TEXT", help="The text to classify. (default: lines on standard input)")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print one line `label<TAB>probability` for each text; `rnnjax predict --help` shows the options."""
+    options = make_parser().parse_args(arguments)
+    host.prepare()
+    trained = runs.load_model(options.workdir, "classifier", log.warning)
+    if options.text is None and sys.stdin.isatty():
+        log.info("reading texts from the terminal, one a line; Ctrl-D ends them")
+    texts = read_lines() if options.text is None else [options.text]
+    for label, probability in predict(trained, texts):
+        print(f"{label}\t{probability:.4f}")
+
+
+def read_lines() -> list[str]:
+    """Lines on standard input, without their ends.
+
+    Raises:
+        InputError: they are not UTF-8.
+    """
+    content = sys.stdin.buffer.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input: expected UTF-8; byte {error.start + 1} is not. Convert it to UTF-8.") from error
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def predict(trained: runs.TrainedModel, texts: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """The most probable label of each text, and its probability."""
+    import jax
+    import numpy as np
+
+    from rnnjax.data.batching import Examples
+    from rnnjax.models.classifier import probabilities
+
+    width = trained.info["max_length"]
+    inputs, lengths = trained.vocabulary.encode(texts, width, width=width)
+    batch_size = min(BATCH_SIZE, max(len(texts), 1))
+
+    @jax.jit
+    def run(params: object, inputs: np.ndarray, lengths: np.ndarray) -> jax.Array:
+        return probabilities(trained.model.apply({"params": params}, inputs, lengths=lengths))
+
+    for batch in Examples({"inputs": inputs, "lengths": lengths}).evaluation(batch_size):
+        rows = np.asarray(run(trained.params, batch["inputs"], batch["lengths"]))[batch["weight"] > 0]
+        for row in rows:
+            yield trained.info["classes"][row.argmax()], float(row.max())

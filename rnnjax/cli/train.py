@@ -1,0 +1,172 @@
+"""`rnnjax train`."""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnnjax.cli import host, runs
+from rnnjax.cli.options import Parser, add_fields, flag, resolve_aliases
+from rnnjax.errors import InputError
+from rnnjax.tasks import TASKS
+
+if TYPE_CHECKING:
+    from rnnjax.task import Task, TrainConfig
+    from rnnjax.training.folder import RunFolder
+
+MAY_DIFFER = {"data_dir"}
+"""Settings that a resumed run may have otherwise: they say where data lie, not what they are."""
+
+log = logging.getLogger("rnnjax")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train, or go on training; `rnnjax train --help` shows the options."""
+    parser = make_parser()
+    known, _ = parser.parse_known_args(arguments)
+    if known.list:
+        width = max(map(len, TASKS))
+        for name, entry in TASKS.items():
+            print(f"{name:<{width}}  {entry.description}; expect {entry.expected}")
+        return
+    name = known.task
+    if name is None and known.resume and not known.help:
+        name = resumed_task(known.workdir)
+    if name is None:
+        if known.help:
+            parser.print_help()
+            return
+        raise InputError(f"--task: expected one of {', '.join(TASKS)}; got no --task. --list describes them.")
+    host.prepare()
+    task = runs.get_task(name)
+    if known.preset is not None and known.preset not in task.presets:
+        raise InputError(f"--preset: expected one of {', '.join(task.presets) or 'none'} for {name}; got {known.preset!r}.")
+    preset = dict(task.presets[known.preset]) if known.preset else {}
+    parser = make_parser(task, preset)
+    if known.help:
+        parser.print_help()
+        return
+    given = vars(parser.parse_args(arguments))
+    workdir, resume, overwrite = given["workdir"], given["resume"], given["overwrite"]
+    options = {key: value for key, value in given.items() if key not in CONTROLS}
+    options = {**preset, **resolve_aliases(options, task.aliases)}
+    if resume and overwrite:
+        raise InputError("--resume: expected it or --overwrite; got both.")
+    folder = choose_folder(workdir, task, resume, overwrite)
+    settings = folder.read_config() if resume else None
+    config = resumed_config(task, options, settings, folder) if settings else task.config(**options)
+    if resume and folder.is_finished:
+        log.info("%s: this run is finished; nothing to do", folder.path)
+        return
+    train(task, config, folder, settings)
+
+
+CONTROLS = {"help", "list", "task", "preset", "workdir", "resume", "overwrite"}
+"""Options that say what to do; all others are settings of the task."""
+
+
+def make_parser(task: "Task | None" = None, preset: dict[str, Any] | None = None) -> Parser:
+    """The options that all tasks have in common or, with a task, all that it takes and its own defaults."""
+    parser = Parser(
+        prog="train.py",
+        description="Train a recurrent network and save it in a run folder." if task is None else None,
+        epilog="--task NAME --help shows the settings of a task and their defaults." if task is None else None,
+        add_help=False,
+    )
+    parser.add_argument("-h", "--help", action="store_true", help="Show this and exit.")
+    parser.add_argument("--list", action="store_true", help="List the tasks and exit.")
+    parser.add_argument("--task", metavar="NAME", help=f"What to train: {', '.join(TASKS)}.")
+    parser.add_argument("--preset", metavar="NAME", help="Named settings; options given beside it win." + (
+        f" One of: {', '.join(task.presets)}." if task is not None and task.presets else ""
+    ))  # fmt: skip
+    parser.add_argument("--workdir", metavar="DIR", help="Run folder. (default: runs/NAME/DATE-TIME)")
+    parser.add_argument("--resume", action="store_true", help="Go on with the run in --workdir, or with the newest run.")
+    parser.add_argument("--overwrite", action="store_true", help="Start again where --workdir holds a run.")
+    if task is not None:
+        defaults = {field.name: field.default for field in dataclasses.fields(task.config)} | (preset or {})
+        add_fields(parser, task.config, defaults, task.aliases)
+    return parser
+
+
+def resumed_task(workdir: str | None) -> str:
+    """The task of the run that `--resume` goes on with, where no task was named."""
+    from rnnjax.training.folder import RunFolder
+
+    path = runs.newest(lambda _: True, "a run") if workdir is None else Path(workdir)
+    name: str = RunFolder(path).read_config()["task"]
+    return name
+
+
+def choose_folder(workdir: str | None, task: "Task", resume: bool, overwrite: bool) -> "RunFolder":
+    """The run folder, which is not made yet.
+
+    Raises:
+        InputError: it holds a run and neither --resume nor --overwrite was given, or it cannot be written.
+    """
+    from rnnjax.training.folder import RunFolder
+
+    if workdir is None and resume:
+        workdir = str(runs.newest(lambda settings: settings["task"] == task.name, f"a run of {task.name}"))
+    if workdir is None:
+        workdir = str(runs.RUNS / task.name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
+    folder = RunFolder(workdir)
+    if folder.holds_run and not (resume or overwrite):
+        raise InputError(f"--workdir {workdir}: expected a folder without a run; it holds one. Add --resume or --overwrite.")
+    folder.check_writable()
+    return folder
+
+
+def resumed_config(task: "Task", options: dict[str, Any], settings: dict[str, Any], folder: "RunFolder") -> "TrainConfig":
+    """The settings of the run that is resumed.
+
+    Raises:
+        InputError: it is a run of another task, or an option differs from its settings.
+    """
+    if settings["task"] != task.name:
+        raise InputError(f"--task: expected {settings['task']}, which {folder.path} holds a run of; got {task.name}.")
+    saved = settings["config"]
+    for name, value in options.items():
+        if name not in MAY_DIFFER and saved.get(name) != value:
+            raise InputError(
+                f"{flag(name)}: expected {saved.get(name)}, with which the run in {folder.path} was started; got {value}. "
+                "Leave it out, or start another run."
+            )
+    try:
+        config: TrainConfig = task.config(**{**saved, **{name: options[name] for name in MAY_DIFFER & options.keys()}})
+    except TypeError as error:
+        raise InputError(f"{folder.config}: expected the settings of {task.name}; {error}.") from error
+    return config
+
+
+def train(task: "Task", config: "TrainConfig", folder: "RunFolder", settings: dict[str, Any] | None) -> None:
+    """Load the data, train, and print the results. `settings` are those of a run that is resumed."""
+    from rnnjax.training.folder import environment, run_settings
+    from rnnjax.training.loop import Run
+    from rnnjax.training.signals import StopRequest
+
+    splits = task.load(config)
+    if settings is not None:
+        if splits.fingerprint != settings["fingerprint"]:
+            raise InputError(
+                f"--resume: expected the data that the run in {folder.path} was started with ({settings['dataset']}); they have "
+                "changed. Restore them, or start another run."
+            )
+        differing = [name for name, value in environment().items() if settings["environment"].get(name) != value]
+        if differing:
+            log.warning("resuming with other %s than before: results will not be the same to the bit", ", ".join(differing))
+    run = Run(task, config, splits, folder)
+    with StopRequest() as stop:
+        if settings is None:
+            folder.start(
+                run_settings(task.name, dataclasses.asdict(config), splits.info, splits.dataset, splits.fingerprint),
+                splits.vocabulary,
+            )
+        else:
+            run.restore()
+        log.info("run folder: %s", folder.path)
+        results = run.train(stop)
+    print(json.dumps(results, indent=2))

@@ -1,0 +1,289 @@
+"""Read a user's own texts: labelled ones from CSV, JSONL or a folder per class, and plain text. All in UTF-8."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from rnnjax.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+LAYOUT = "a .csv or .jsonl file with `text` and `label`, or a folder with one sub-folder of .txt files a class"
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Texts with one label each, in the order of the source; `splits` names each one's part, or is None if none do."""
+
+    texts: list[str]
+    labels: list[str]
+    splits: list[str] | None
+
+
+def read_labelled(path: str | os.PathLike[str]) -> LabelledTexts:
+    """Read labelled texts.
+
+    Args:
+        path: One of
+            - a .csv file with the columns `text`, `label` and, if it likes, `split`; others are ignored;
+            - a .jsonl file with one object a line and the same keys; a label is a string, an integer or a boolean;
+            - a folder with one sub-folder a class, each holding .txt files, read in sorted order; or such folders under
+              train/, validation/ and test/ (the IMDB archive's layout; its `unsup` folder is left out).
+
+    Raises:
+        InputError: the file or folder is missing, empty, unreadable, not UTF-8 or laid out otherwise; a label is
+            missing or empty; a split is unknown; there are fewer than two classes; nothing is for training.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if _is_folder(path):
+        if suffix in (".csv", ".jsonl"):
+            raise InputError(
+                f"{path}: expected a {suffix} file, got a folder; name the file in it, or rename the folder"
+            )
+        rows = list(_folder_rows(path))
+    elif suffix == ".csv":
+        rows = list(_csv_rows(path))
+    elif suffix == ".jsonl":
+        rows = list(_jsonl_rows(path))
+    else:
+        raise InputError(f"{path}: expected {LAYOUT}; got a file ending in {suffix!r}; convert or rename it")
+
+    if not rows:
+        raise InputError(f"{path}: expected labelled texts, found none; expected {LAYOUT}")
+    texts, labels, splits = (list(column) for column in zip(*rows, strict=True))
+    has_splits = splits[0] is not None
+    trained = [label for label, split in zip(labels, splits, strict=True) if split in (None, "train")]
+    if not trained:
+        raise InputError(
+            f"{path}: expected some rows with split train, got none; mark the rows to train on, or leave out `split`"
+        )
+    if len(set(trained)) < 2:
+        raise InputError(
+            f"{path}: expected two or more classes to tell apart{' in split train' if has_splits else ''}, "
+            f"got only {trained[0]!r}; add examples of another"
+        )
+    unknown = sorted(set(labels) - set(trained))
+    if unknown:
+        raise InputError(f"{path}: label {unknown[0]!r} occurs outside split train only; add training examples of it")
+    return LabelledTexts(texts, labels, splits if has_splits else None)
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    r"""Read a plain text file in UTF-8, exactly but for a byte-order mark (dropped) and "\r\n" (made "\n").
+
+    Raises:
+        InputError: the file is missing, a folder, empty, unreadable, not UTF-8, or holds NUL characters.
+    """
+    path = Path(path)
+    if _is_folder(path):
+        raise InputError(f"{path}: expected a plain text file, got a folder; name a file in it")
+    text = _decoded(path).replace("\r\n", "\n")
+    if not text:
+        raise InputError(f"{path}: expected text, but the file is empty; name a file with text in it")
+    return text
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """SHA-256 (hex) over a file's bytes, or over the names and bytes of all files in a folder.
+
+    Raises:
+        InputError: something there cannot be read.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    if not _is_folder(path):
+        digest.update(_bytes(path))
+        return digest.hexdigest()
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        content = _bytes(file)
+        # The lengths keep apart what lies next to each other: names from contents, one file from the next.
+        name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
+        digest.update(b"%d %d " % (len(name), len(content)) + name + content)
+    return digest.hexdigest()
+
+
+# Each reader below yields rows (text, label, split); split is None in all rows or in none.
+Row = tuple[str, str, str | None]
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    content = _decoded(path)
+    if not content.strip():
+        raise InputError(f"{path}: expected a header line with `text` and `label`, but the file is empty")
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    field_limit = csv.field_size_limit(len(content) + 1)  # the default refuses a text of more than 131,072 characters
+    try:
+        header = [name.strip() for name in next(filter(None, reader), [])]  # past blank lines
+        for name in ("text", "label"):
+            if header.count(name) != 1:
+                found = ", ".join(repr(column) for column in header)
+                raise InputError(
+                    f"{path}: expected one column named {name!r} in the header, found {found}; rename or add it"
+                )
+        while True:
+            line = reader.line_num + 1
+            values = next(reader, None)
+            if values is None:
+                return
+            if not values:  # a blank line
+                continue
+            if len(values) != len(header):
+                raise InputError(
+                    f"{path}, line {line}: expected {len(header)} columns as in the header, got {len(values)}; "
+                    "put a text that holds commas in double quotes"
+                )
+            row = dict(zip(header, values, strict=True))
+            split = _split(row["split"], path, line) if "split" in row else None
+            yield row["text"], _label(row["label"], path, line), split
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: not valid CSV ({error}); write it again with a CSV library"
+        ) from None
+    finally:
+        csv.field_size_limit(field_limit)
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    has_split = None
+    for line, content in enumerate(_decoded(path).split("\n"), start=1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {line}: expected one JSON object, got invalid JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{path}, line {line}: expected a JSON object with `text` and `label`, got {_shown(content)}"
+            )
+        for key in ("text", "label"):
+            if key not in row:
+                found = ", ".join(repr(name) for name in row) or "none"
+                raise InputError(f"{path}, line {line}: expected the key {key!r}, found {found}; rename or add it")
+        if not isinstance(row["text"], str):
+            raise InputError(
+                f"{path}, line {line}: expected `text` to be a string, got {_shown(json.dumps(row['text']))}"
+            )
+        if not isinstance(row["label"], str | int):
+            raise InputError(
+                f"{path}, line {line}: expected `label` to be a string, an integer or a boolean, "
+                f"got {_shown(json.dumps(row['label']))}"
+            )
+        has_split = "split" in row if has_split is None else has_split
+        if ("split" in row) != has_split:
+            raise InputError(
+                f"{path}, line {line}: expected `split` in every line or in none; add it here or leave it out"
+            )
+        label = row["label"] if isinstance(row["label"], str) else json.dumps(row["label"])  # true, not True
+        split = _split(str(row["split"]), path, line) if has_split else None
+        try:
+            f"{row['text']}{label}".encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{path}, line {line}: expected Unicode text, got half a surrogate pair (\\ud800 to \\udfff); "
+                "write the character itself"
+            ) from None
+        yield row["text"], _label(label, path, line), split
+
+
+def _folder_rows(path: Path) -> Iterator[Row]:
+    folders = _subfolders(path)
+    names = [folder.name for folder in folders]
+    if names and set(names) <= set(SPLITS):
+        for folder in folders:
+            # "unsup" holds the unlabelled texts of the IMDB archive.
+            for class_folder in (entry for entry in _subfolders(folder) if entry.name != "unsup"):
+                yield from ((text, label, folder.name) for text, label in _class_rows(class_folder))
+    else:
+        if not folders:
+            raise InputError(f"{path}: expected one sub-folder of .txt files a class, found no sub-folder")
+        for class_folder in folders:
+            yield from ((text, label, None) for text, label in _class_rows(class_folder))
+
+
+def _class_rows(folder: Path) -> Iterator[tuple[str, str]]:
+    files = [file for file in _entries(folder) if file.suffix.lower() == ".txt" and file.is_file()]
+    if not files:
+        raise InputError(f"{folder}: expected .txt files, one a text, found none; add some or remove the folder")
+    for file in files:
+        yield _decoded(file).replace("\r\n", "\n").strip(), folder.name
+
+
+def _subfolders(path: Path) -> list[Path]:
+    return [entry for entry in _entries(path) if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        _refuse(folder, error)
+
+
+def _label(label: str, path: Path, line: int) -> str:
+    label = label.strip()
+    if not label:
+        raise InputError(f"{path}, line {line}: expected a label, got an empty one; fill it in or drop the line")
+    if "\t" in label or len(label.splitlines()) > 1:
+        # A prediction is printed as label, tab, probability on one line.
+        raise InputError(
+            f"{path}, line {line}: expected a label of one line without tabs, got {_shown(label)}; rename it"
+        )
+    return label
+
+
+def _split(split: str, path: Path, line: int) -> str:
+    split = split.strip()
+    if split not in SPLITS:
+        raise InputError(
+            f"{path}, line {line}: expected split train, validation or test, got {_shown(split)}; rename it"
+        )
+    return split
+
+
+def _decoded(path: Path) -> str:
+    content = _bytes(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # The codec leaves the byte-order mark out of its count.
+        offset = error.start + len(content) - len(error.object)
+        byte = error.object[error.start]
+        raise InputError(
+            f"{path}: expected UTF-8, got byte 0x{byte:02x} at offset {offset}; save it as UTF-8"
+        ) from None
+    if "\0" in text:
+        offset = content.index(b"\0")
+        raise InputError(f"{path}: expected text in UTF-8, got a NUL byte at offset {offset}; save it as UTF-8 text")
+    return text
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        _refuse(path, error)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        _refuse(path, error)
+
+
+def _refuse(path: Path, error: OSError) -> NoReturn:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise InputError(f"{path}: there is no such file or folder; check the name") from None
+    raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= 60 else value[:57] + "...")

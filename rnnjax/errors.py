@@ -1,0 +1,12 @@
+"""The two ways in which a command ends badly, each shown to the user as one line."""
+
+
+class InputError(Exception):
+    """The command line or the input cannot be used (exit status 2).
+
+    The message is one line: the option or file, what was expected, what came, and the mend.
+    """
+
+
+class RunError(Exception):
+    """The run itself failed: the loss diverged, the disk is full (exit status 1)."""

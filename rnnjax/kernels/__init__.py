@@ -1,0 +1,1 @@
+"""Functions on arrays that recurrences are made of: pure JAX, no Flax."""

@@ -1,0 +1,51 @@
+"""What every recurrence over a padded batch needs, on arrays."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+Tree = TypeVar("Tree")
+
+
+def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Logistic function, through tanh, which XLA vectorises on CPU where it does not for `jax.nn.sigmoid`."""
+    return 0.5 * jnp.tanh(0.5 * x) + 0.5
+
+
+def mask_from_lengths(lengths: Int[Array, "B"], num_steps: int) -> Bool[Array, "B T"]:
+    """True at the first `lengths[b]` of `num_steps` steps."""
+    return jnp.arange(num_steps)[None, :] < lengths[:, None]
+
+
+def select(condition: Bool[Array, "B"], on_true: Tree, on_false: Tree) -> Tree:
+    """Choose between two trees of `[B, ...]` arrays, example by example."""
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)
+
+    return jax.tree.map(choose, on_true, on_false)
+
+
+def zero_where_masked(mask: Bool[Array, "B T"], x: Float[Array, "B T ..."]) -> Float[Array, "B T ..."]:
+    """Put zeros where `mask` is False, so that neither a value nor a gradient (NaN included) passes."""
+    return jnp.where(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x, 0)
+
+
+def masked_step(
+    advance: Callable[[Any], tuple[Any, Array]],
+    state: Any,
+    initial: Any,
+    mask: Bool[Array, "B"] | None,
+    resets: Bool[Array, "B"] | None,
+) -> tuple[Any, Float[Array, "B H"]]:
+    """Take one step where `mask` is True, from `initial` where `resets` is True: (state, output).
+
+    Elsewhere the state stays as it is and the output is zero.
+    """
+    after, output = advance(state if resets is None else select(resets, initial, state))
+    if mask is None:
+        return after, output
+    return select(mask, after, state), select(mask, output, jnp.zeros_like(output))

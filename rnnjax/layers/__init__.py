@@ -1,0 +1,1 @@
+"""Flax modules over whole sequences."""

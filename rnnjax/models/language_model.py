@@ -1,0 +1,46 @@
+"""Recurrent language model: the next token at every position, from a state that is carried."""
+
+from typing import Any
+
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from rnnjax.cells.base import State
+from rnnjax.layers.combinators import Stack
+from rnnjax.layers.embedding import Embedding
+
+
+class LanguageModel(nn.Module):
+    """Predict each next token: embedding, recurrent layers, dropout, one dense layer."""
+
+    vocabulary_size: int
+    embedding_size: int
+    stack: Stack
+    """Layers that return sequences."""
+    dropout_rate: float = 0.0
+    """Share of the last layer's outputs dropped before the dense layer."""
+
+    def initial_state(self, batch_size: int) -> tuple[State, ...]:
+        """The state before any text."""
+        return self.stack.initial_state(batch_size)
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        *,
+        lengths: Int[Array, "B"] | None = None,
+        initial_state: tuple[State, ...] | None = None,
+        return_state: bool = False,
+        deterministic: bool = True,
+    ) -> Any:
+        """Logits `[B, T, V]` of the token after each position; with `return_state`, the final state and those logits."""
+        x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
+        recurrent = self.stack.clone(parent=self, name="recurrent")
+        state, x = recurrent(
+            x, lengths=lengths, initial_state=initial_state, deterministic=deterministic, return_state=True
+        )  # [B, T, H]
+        x = nn.Dropout(self.dropout_rate, deterministic=deterministic)(x)
+        dense = nn.Dense(self.vocabulary_size, kernel_init=nn.initializers.glorot_uniform(), name="output")
+        logits: Float[Array, "B T V"] = dense(x)
+        return (state, logits) if return_state else logits

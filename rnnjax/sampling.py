@@ -1,0 +1,118 @@
+"""Decoding from carried state: text is read once, and each new token costs one step."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+PROMPT_CHUNK = 256
+"""Prompts are read in pieces of this many tokens, the last one padded, so that no prompt length compiles anew."""
+
+
+class Sampler:
+    """Draws continuations from a language model.
+
+    What is drawn at a position depends on (seed, sample, position) alone: not on the chunk size, nor on how many samples are
+    drawn side by side.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        params: Any,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> None:
+        """Fix how tokens are chosen.
+
+        Args:
+            model: a `LanguageModel`, or any module with its call and `initial_state`.
+            params: its parameters.
+            temperature: divides the logits; 0 takes the most probable token (greedy).
+            top_k: choose among the k most probable tokens only.
+            top_p: choose among the fewest most probable tokens whose probabilities reach p together (Holtzman et al. 2020).
+
+        Raises:
+            ValueError: temperature below 0, top_k below 1, or top_p outside (0, 1].
+        """
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 or more; got {temperature}.")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be 1 or more; got {top_k}.")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1]; got {top_p}.")
+        self.model, self.variables = model, {"params": params}
+        self.choose = functools.partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
+        self._read = jax.jit(self._read_chunk)
+        self._draw = jax.jit(self._draw_chunk, static_argnames="num_steps")
+
+    def sample(
+        self, prompt: Int[np.ndarray, " P"], length: int, *, seed: int = 0, num_samples: int = 1, chunk: int = 128
+    ) -> Iterator[Int[np.ndarray, "S N"]]:
+        """Continue `prompt` (one token or more) by `length` tokens, yielding `[num_samples, <= chunk]` as they are drawn."""
+        state, logits = self.read(prompt)
+        state, logits = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_samples, axis=0), (state, logits))
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(num_samples))
+        for start in range(0, length, chunk):
+            (state, logits), tokens = self._draw(self.variables, state, logits, keys, start, num_steps=chunk)
+            yield np.asarray(tokens)[:, : length - start]
+
+    def read(self, prompt: Int[np.ndarray, " P"]) -> tuple[Any, Float[Array, "1 V"]]:
+        """The state after `prompt`, and the logits of the token that follows."""
+        if len(prompt) == 0:
+            raise ValueError("prompt must hold one token or more; got none.")
+        state, logits = self.model.initial_state(1), None
+        for start in range(0, len(prompt), PROMPT_CHUNK):
+            piece = prompt[start : start + PROMPT_CHUNK]
+            padded = np.zeros((1, PROMPT_CHUNK), np.int32)
+            padded[0, : len(piece)] = piece
+            state, logits = self._read(self.variables, state, padded, np.asarray([len(piece)], np.int32))
+        assert logits is not None
+        return state, logits
+
+    def _read_chunk(self, variables: Any, state: Any, tokens: Array, lengths: Array) -> tuple[Any, Array]:
+        state, logits = self.model.apply(variables, tokens, lengths=lengths, initial_state=state, return_state=True)
+        return state, logits[:, lengths[0] - 1]
+
+    def _draw_chunk(
+        self, variables: Any, state: Any, logits: Array, keys: Array, start: Array, num_steps: int
+    ) -> tuple[tuple[Any, Array], Array]:
+        def step(carry: tuple[Any, Array], position: Array) -> tuple[tuple[Any, Array], Array]:
+            state, logits = carry
+            step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, position)
+            tokens = jax.vmap(self.choose)(step_keys, logits)  # [S]
+            state, logits = self.model.apply(variables, tokens[:, None], initial_state=state, return_state=True)
+            return (state, logits[:, 0]), tokens
+
+        carry, tokens = jax.lax.scan(step, (state, logits), start + jnp.arange(num_steps))
+        return carry, tokens.T
+
+
+def choose(
+    key: Array, logits: Float[Array, " V"], *, temperature: float, top_k: int | None, top_p: float | None
+) -> Int[Array, ""]:
+    """Draw one token; see `Sampler` for the options."""
+    if temperature == 0:
+        return logits.argmax()
+    logits = (logits - logits.max()) / temperature
+    if top_k is not None and top_k < logits.shape[0]:
+        logits = jnp.where(ranks(logits) < top_k, logits, -jnp.inf)
+    if top_p is not None and top_p < 1:
+        order = ranks(logits)
+        ordered = jnp.zeros_like(logits).at[order].set(jax.nn.softmax(logits))
+        # A token stays if those before it do not reach p: the most probable one always does.
+        before = jnp.cumsum(ordered) - ordered
+        logits = jnp.where(before[order] < top_p, logits, -jnp.inf)
+    return jax.random.categorical(key, logits)
+
+
+def ranks(logits: Float[Array, " V"]) -> Int[Array, " V"]:
+    """Place of each token by falling probability, ties in the order of ids."""
+    return jnp.argsort(jnp.argsort(-logits, stable=True))

@@ -1,0 +1,175 @@
+"""The contract between a task and the training code: what a task gives, and the settings that all tasks share."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from rnnjax.errors import InputError
+
+Batch = dict[str, np.ndarray]
+"""Arrays with one first axis: "inputs", "weight" (1 real, 0 padding), and what else a task's loss and model need."""
+
+
+class Bounds(NamedTuple):
+    """What values a number may take."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    least_open: bool = False
+    """`least` itself is not allowed."""
+    most_open: bool = False
+    """`most` itself is not allowed."""
+
+    def hold(self, value: float) -> bool:
+        """Whether `value` is within the bounds; NaN and infinities never are."""
+        above = value > self.least if self.least_open else value >= self.least
+        below = value < self.most if self.most_open else value <= self.most
+        return math.isfinite(value) and above and below
+
+    def __str__(self) -> str:
+        """In words, to stand after "a number"."""
+        words = []
+        if self.least > -math.inf:
+            words.append(f"above {self.least:g}" if self.least_open else f"at least {self.least:g}")
+        if self.most < math.inf:
+            words.append(f"below {self.most:g}" if self.most_open else f"at most {self.most:g}")
+        return " and ".join(words)
+
+
+Count = Annotated[int, Bounds(1)]
+OptionalCount = Annotated[int, Bounds(0)]
+Rate = Annotated[float, Bounds(0, 1, most_open=True)]
+NotNegative = Annotated[float, Bounds(0)]
+Positive = Annotated[float, Bounds(0, least_open=True)]
+Fraction = Annotated[float, Bounds(0, 1, least_open=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Settings that every task has; a task's own Config adds to them and sets its own defaults."""
+
+    dataset: str = "auto"
+    """auto (TFDS; where there is neither prepared data nor a network, the built-in sample), tfds, builtin, or the path of a file or folder of yours."""
+    data_dir: str | None = None
+    """Folder of TFDS data sets. By default TFDS_DATA_DIR, or else the folder that TFDS uses."""
+    seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
+    """Decides initial weights, the validation split, the order of batches and dropout."""
+    epochs: Count = 10
+    """Most passes over the training data."""
+    batch_size: Count = 128
+    """Examples (or streams of text) in one step."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Optimizer, with the small print of Keras (epsilon 1e-7)."""
+    learning_rate: Positive = 1e-3
+    """Step size at the start."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate goes on: as it is, or down to zero at the last epoch along half a cosine."""
+    clip_norm: NotNegative = 0.0
+    """Scale gradients down to this global norm; 0 disables."""
+    ema_decay: Rate = 0.0
+    """Evaluate and keep an exponential moving average of the weights with this decay a step; 0 disables."""
+    patience: OptionalCount = 3
+    """Stop after this many epochs without a lower val_loss; 0 never stops early. The best weights are kept in any case."""
+
+    def __post_init__(self) -> None:
+        """Hold every value against its type.
+
+        Raises:
+            InputError: a value of the wrong type or out of bounds.
+        """
+        for name, kind in get_type_hints(type(self), include_extras=True).items():
+            check_value(f"--{name.replace('_', '-')}", kind, getattr(self, name))
+
+
+def check_value(option: str, kind: Any, value: Any) -> None:
+    """Raise InputError unless `value` is what the annotation `kind` says."""
+    if not _fits(kind, value):
+        raise InputError(f"{option}: expected {describe(kind)}; got {value!r}.")
+
+
+def describe(kind: Any) -> str:
+    """What an annotation allows, in words."""
+    if get_origin(kind) is Annotated:
+        kind, bounds = get_args(kind)
+        return f"{describe(kind)} {bounds}"
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if members := get_args(kind):
+        return " or ".join(describe(member) for member in members if member is not type(None))
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[kind]
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if get_origin(kind) is Annotated:
+        kind, bounds = get_args(kind)
+        return _fits(kind, value) and bounds.hold(value)
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if members := get_args(kind):
+        return any(_fits(member, value) for member in members)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+class Source(Protocol):
+    """Examples of one split, as batches."""
+
+    def training_epoch(self, seed: int, epoch: int, batch_size: int) -> Sequence[Batch]:
+        """Batches of one pass, in an order drawn from (seed, epoch) alone."""
+        ...
+
+    def evaluation(self, batch_size: int) -> Sequence[Batch]:
+        """Batches in which each example counts exactly once."""
+        ...
+
+
+class Vocabulary(Protocol):
+    """What turns text into ids; saved with the run."""
+
+    def save(self, path: Any) -> None:
+        """Write the vocabulary as one JSON file."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """A task's data, ready to train on."""
+
+    dataset: str
+    """The real name of the data set, the file, or "builtin"."""
+    fingerprint: str
+    """Changes when the data change."""
+    train: Source
+    validation: Source
+    test: Source | None
+    info: Mapping[str, Any]
+    """What `build` needs besides the settings (sizes, class names); goes into config.json."""
+    vocabulary: Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """An experiment: its settings, data, model and loss."""
+
+    name: str
+    config: type[Any]
+    """A subclass of TrainConfig; the docstring under each field is its --help."""
+    load: Callable[[Any], Splits]
+    """Settings -> data."""
+    build: Callable[[Any, Mapping[str, Any]], Any]
+    """Settings and `Splits.info` -> Flax module, called as `model(batch["inputs"], lengths=batch.get("lengths"))`; with
+    `stateful` also `initial_state=, return_state=True`."""
+    loss: Callable[[Any, Any], Any]
+    """Model outputs and a batch -> metrics as sums and counts (`metrics.Sums`); the mean of "loss" is minimised."""
+    presets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """Named sets of options."""
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Other spellings of options: {"text": "dataset"}."""
+    stateful: bool = False
+    """The model's state is carried from batch to batch within an epoch."""
+    results: Callable[[Sequence[Mapping[str, float]]], dict[str, float]] | None = None
+    """Results drawn from the validation metrics of all epochs, where there is no test split of its own."""

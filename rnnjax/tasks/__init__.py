@@ -1,0 +1,20 @@
+"""The experiments, one file each. This table is literal, so that listing them imports nothing heavy."""
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A task as `--list` shows it."""
+
+    description: str
+    expected: str
+    """What a run with the default settings reaches (benchmarks/scores.json)."""
+    kind: str
+    """"classifier" (predict.py) or "language model" (generate.py)."""
+
+
+TASKS = {
+    "imdb": Entry("sentiment of film reviews, or any labelled texts", "test accuracy 0.87", "classifier"),
+    "char": Entry("character language model of a text", "val_loss 1.46 nats a character", "language model"),
+}
+"""Task name -> entry; the module of a task has its name."""

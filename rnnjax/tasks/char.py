@@ -1,0 +1,181 @@
+"""Character language model: what comes next in a text, at every position.
+
+Run:    python train.py --task char
+        python train.py --task char --preset large
+        python train.py --task char --text my_book.txt
+        python generate.py --temperature 0.6
+Expect: val_loss 1.46 nats a character on tiny_shakespeare, 6 minutes on two cores (benchmarks/scores.json)
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from rnnjax.data import builtin, files, tfds
+from rnnjax.data.batching import Batches, Streams
+from rnnjax.data.vocabulary import CharacterVocabulary
+from rnnjax.errors import InputError
+from rnnjax.layers.combinators import Stack
+from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
+from rnnjax.metrics import Sums, masked_sum
+from rnnjax.models.language_model import LanguageModel
+from rnnjax.task import Batch, Count, Rate, Splits, Task, TrainConfig
+
+log = logging.getLogger("rnnjax")
+
+LAYERS = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
+WARMUP = 256
+"""Characters that an evaluation stream reads before those that count."""
+SHORTEST_TEXT = 30
+"""Characters, of which validation and test get three each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TrainConfig):
+    """Settings of the character model."""
+
+    epochs: Count = 20
+    """Most passes over the training text."""
+    batch_size: Count = 64
+    """Streams of text that are read side by side."""
+    learning_rate: float = 3e-3
+    """Step size at the start."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """How the learning rate goes on: as it is, or down to zero at the last epoch along half a cosine."""
+    clip_norm: float = 1.0
+    """Scale gradients down to this global norm; 0 disables."""
+    cell: Literal["lstm", "gru", "simple"] = "lstm"
+    """Cell of the recurrent layers."""
+    units: Count = 256
+    """Width of each recurrent layer."""
+    layers: Count = 1
+    """Recurrent layers, one upon another."""
+    embedding: Count = 64
+    """Width of the character vectors."""
+    window: Count = 128
+    """Steps through which gradients flow back (truncated back-propagation); the state is carried on."""
+    dropout: Rate = 0.0
+    """Share of the inputs of each layer but the first, and of the last layer's outputs, dropped."""
+    recurrent_dropout: Rate = 0.0
+    """Share of the recurrent connections dropped, one mask for all steps of a window."""
+
+
+def load(config: Config) -> Splits:
+    """Read a text, and cut it in order into training, validation and test parts.
+
+    tiny_shakespeare has its validation on the last 10 %, as the tutorial and nanoGPT do, and its test figure on the later half
+    of that, with the model chosen on the earlier half. Other texts are cut 80/10/10.
+
+    Raises:
+        InputError: the text is missing, unreadable or too short.
+    """
+    name, fingerprint, text = read(config)
+    if len(text) < SHORTEST_TEXT:
+        raise InputError(f"--text {name}: expected at least {SHORTEST_TEXT} characters; got {len(text)}.")
+    vocabulary = CharacterVocabulary.from_text(text)
+    tokens = vocabulary.encode(text)
+    if name == "tiny_shakespeare":
+        cuts = [0, len(tokens) * 9 // 10, len(tokens)]
+    else:
+        cuts = [0, len(tokens) * 8 // 10, len(tokens) * 9 // 10, len(tokens)]
+    train, *held_out = (
+        Part(tokens[start:end], config.window, tokens[max(0, start - WARMUP) : start])
+        for start, end in itertools.pairwise(cuts)
+    )
+    info = {"vocabulary_size": len(vocabulary), "first": int(tokens[0])}
+    log.info("%s: %s characters, %s distinct; %s to train on", name, len(tokens), len(vocabulary), cuts[1])
+    test = held_out[1] if len(held_out) > 1 else None
+    return Splits(name, fingerprint, train, held_out[0], test, info, vocabulary)
+
+
+def read(config: Config) -> tuple[str, str, str]:
+    """Name, fingerprint and characters of the text that `--dataset` means."""
+    if config.dataset == "builtin":
+        return read_builtin()
+    if config.dataset in ("auto", "tfds"):
+        try:
+            folder = tfds.prepare_tiny_shakespeare(config.data_dir)
+        except tfds.NetworkUnavailable as error:
+            if config.dataset == "tfds":
+                raise InputError(
+                    f"--dataset tfds: expected tiny_shakespeare prepared by TFDS, or a network to fetch it; {error}. "
+                    "Name the folder with --data-dir, or use --dataset builtin."
+                ) from error
+            log.warning("NO tiny_shakespeare AND NO NETWORK (%s): training on the BUILT-IN TEXT, sources of Python", error)
+            return read_builtin()
+        return "tiny_shakespeare", tfds.fingerprint(folder), tfds.read_tiny_shakespeare(folder)
+    return config.dataset, files.fingerprint(config.dataset), files.read_text(config.dataset)
+
+
+def read_builtin() -> tuple[str, str, str]:
+    """Sources of Python's own standard library, which differ from version to version."""
+    text = builtin.python_source()
+    return "builtin", hashlib.sha256(text.encode()).hexdigest(), text
+
+
+class Part(Streams):
+    """A part of a text, evaluated with the characters before it as context, and with its later half marked."""
+
+    def evaluation(self, batch_size: int, warmup: int = WARMUP) -> Batches:
+        """As `Streams.evaluation`, each batch with `late` [B, T]: whether a target stands in the later half."""
+        batches = super().evaluation(batch_size, warmup)
+        half = len(self.tokens) // 2
+        return Batches(len(batches), lambda i: {**batches[i], "late": batches[i]["position"] >= half})
+
+
+def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
+    """The language model of these settings."""
+    layer = LAYERS[config.cell]
+    layers = [
+        layer(
+            config.units,
+            dropout_rate=config.dropout if number else 0.0,
+            recurrent_dropout_rate=config.recurrent_dropout,
+        )
+        for number in range(config.layers)
+    ]
+    return LanguageModel(info["vocabulary_size"], config.embedding, Stack(layers), config.dropout)
+
+
+def loss(logits: Float[Array, "B T V"], batch: Batch) -> Sums:
+    """Cross-entropy in nats and in bits a character; in evaluation also of each half of the part."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])  # [B, T]
+    weight = jnp.asarray(batch["weight"])
+    sums = {"loss": masked_sum(losses, weight), "bits": masked_sum(losses / math.log(2), weight)}
+    if "late" in batch:
+        late = jnp.asarray(batch["late"])
+        sums["first_half_loss"] = masked_sum(losses, jnp.where(late, 0, weight))
+        sums["last_half_loss"] = masked_sum(losses, jnp.where(late, weight, 0))
+    return sums
+
+
+def test_on_last_half(validation: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The loss on the last half of the validation part, at the epoch whose loss on the first half is the lowest."""
+    chosen = min(validation, key=lambda metrics: metrics["first_half_loss"])
+    return {"loss": chosen["last_half_loss"], "bits": chosen["last_half_loss"] / math.log(2)}
+
+
+PRESETS = {
+    "large": {"units": 512, "layers": 2, "dropout": 0.5, "epochs": 40},
+}
+TASK = Task(
+    "char",
+    Config,
+    load,
+    build,
+    loss,
+    presets=PRESETS,
+    aliases={"text": "dataset"},
+    stateful=True,
+    results=test_on_last_half,
+)

@@ -1,0 +1,239 @@
+"""Sentiment of film reviews (Maas et al. 2011), or the classes of any labelled texts.
+
+Run:    python train.py --task imdb
+        python train.py --task imdb --model bidirectional --cell gru
+        python train.py --task imdb --dataset tickets.csv
+Expect: test accuracy 0.87 with the default model, 3 minutes on two cores (benchmarks/scores.json)
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from rnnjax.data import builtin, cache, files, tfds
+from rnnjax.data.batching import Examples, holdout, split_indices
+from rnnjax.data.vocabulary import WordVocabulary, percentile_length
+from rnnjax.errors import InputError
+from rnnjax.layers.combinators import Bidirectional, Stack
+from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
+from rnnjax.metrics import Sums, masked_sum
+from rnnjax.models.classifier import Classifier
+from rnnjax.task import Batch, Count, Rate, Splits, Task, TrainConfig
+
+log = logging.getLogger("rnnjax")
+
+LAYERS = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
+VALIDATION_SHARE = 0.2
+BUILTIN_EXAMPLES = 10_000
+ENCODING = 1
+"""Raise when the same data and settings are to be encoded in another way, so that cached arrays are not used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TrainConfig):
+    """Settings of the tutorial's sentiment model."""
+
+    model: Literal["single", "stacked", "bidirectional"] = "single"
+    """One layer; a layer and one of half its width above it; or one layer in each direction."""
+    cell: Literal["lstm", "gru", "simple"] = "lstm"
+    """Cell of the recurrent layers."""
+    units: Count = 64
+    """Width of the (first) recurrent layer."""
+    embedding: Count = 128
+    """Width of the word vectors."""
+    vocab_size: Count = 10_000
+    """Most words in the vocabulary, the most frequent ones; padding and unknown words included."""
+    max_length: Count | Literal["auto"] = 200
+    """Words kept of a text, its last ones; auto: so many that nine texts in ten are whole."""
+    dropout: Rate = 0.2
+    """Share of a layer's inputs dropped, one mask for all steps."""
+    recurrent_dropout: Rate = 0.2
+    """Share of the recurrent connections dropped, one mask for all steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSplits:
+    """Texts and class numbers, before they are encoded; `validation` and `test` may be absent."""
+
+    classes: list[str]
+    texts: Mapping[str, list[str]]
+    labels: Mapping[str, np.ndarray]
+
+
+class Corpus:
+    """Where the texts come from: a name, a fingerprint, and how to read them, which a cached start does not do."""
+
+    def __init__(self, name: str, fingerprint: str, read: Callable[[], LabelledSplits]) -> None:
+        """Name a corpus; nothing is read yet."""
+        self.name, self.fingerprint, self.read = name, fingerprint, read
+
+
+def load(config: Config) -> Splits:
+    """Read, split and encode the texts, or take them from the cache of encoded data.
+
+    Raises:
+        InputError: the data are missing or cannot be used.
+    """
+    corpus = find_corpus(config)
+    key = {
+        "task": "imdb",
+        "encoding": ENCODING,
+        "fingerprint": corpus.fingerprint,
+        "seed": config.seed,
+        "vocab_size": config.vocab_size,
+        "max_length": config.max_length,
+    }
+    arrays = cache.cached_arrays(key, lambda: encode(corpus.read(), config))
+    vocabulary = WordVocabulary.from_json(arrays["vocabulary"].tobytes().decode())
+
+    def source(split: str) -> Examples | None:
+        if f"{split}_inputs" not in arrays:
+            return None
+        return Examples({name: arrays[f"{split}_{name}"] for name in ("inputs", "lengths", "labels")})
+
+    train, validation = source("train"), source("validation")
+    assert train is not None
+    assert validation is not None
+    classes = arrays["classes"].tobytes().decode().split("\0")
+    info = {"classes": classes, "vocabulary_size": len(vocabulary), "max_length": int(arrays["max_length"])}
+    log.info(
+        "%s: %s training, %s validation, %s test texts; %s words; length %s",
+        corpus.name, len(train), len(validation), len(source("test") or ()), len(vocabulary), info["max_length"],
+    )  # fmt: skip
+    return Splits(corpus.name, corpus.fingerprint, train, validation, source("test"), info, vocabulary)
+
+
+def find_corpus(config: Config) -> Corpus:
+    """The corpus that `--dataset` means."""
+    if config.dataset == "builtin":
+        return builtin_corpus()
+    if config.dataset in ("auto", "tfds"):
+        try:
+            folder = tfds.prepare_imdb(config.data_dir)
+        except tfds.NetworkUnavailable as error:
+            if config.dataset == "tfds":
+                raise InputError(
+                    f"--dataset tfds: expected imdb_reviews prepared by TFDS, or a network to fetch it; {error}. "
+                    "Name the folder with --data-dir, or use --dataset builtin."
+                ) from error
+            log.warning("NO IMDB DATA AND NO NETWORK (%s): training on the BUILT-IN SAMPLE of composed reviews", error)
+            return builtin_corpus()
+        return Corpus("imdb_reviews", tfds.fingerprint(folder), lambda: read_imdb(folder, config.seed))
+    # The split is drawn by the seed, the fingerprint is of the data alone.
+    return Corpus(config.dataset, files.fingerprint(config.dataset), lambda: read_own(config.dataset, config.seed))
+
+
+def read_imdb(folder: Any, seed: int) -> LabelledSplits:
+    """The 25,000 training reviews, a fifth of them held out for validation, and the 25,000 test reviews."""
+    splits = tfds.read_imdb(folder)
+    texts = {split: part[0] for split, part in splits.items()}
+    labels = {split: part[1] for split, part in splits.items()}
+    return with_validation(LabelledSplits(["negative", "positive"], texts, labels), seed)
+
+
+def builtin_corpus() -> Corpus:
+    """Composed reviews; the sample is the same for every seed, only its division differs."""
+
+    def read() -> LabelledSplits:
+        texts, labels = builtin.reviews(BUILTIN_EXAMPLES, seed=0)
+        return divide(texts, labels, seed=0)
+
+    return Corpus("builtin", "builtin reviews 1", read)
+
+
+def read_own(path: str, seed: int) -> LabelledSplits:
+    """A user's own labelled texts, divided by their `split` column or else 80/10/10 by the seed."""
+    data = files.read_labelled(path)
+    if data.splits is None:
+        return divide(data.texts, data.labels, seed)
+    classes, numbers = numbered(data.labels)
+    where = {split: [i for i, name in enumerate(data.splits) if name == split] for split in dict.fromkeys(data.splits)}
+    texts = {split: [data.texts[i] for i in rows] for split, rows in where.items()}
+    labels = {split: numbers[rows] for split, rows in where.items()}
+    splits = LabelledSplits(classes, texts, labels)
+    return splits if "validation" in texts else with_validation(splits, seed)
+
+
+def divide(texts: list[str], labels: list[str], seed: int) -> LabelledSplits:
+    """Divide texts 80/10/10 by the seed."""
+    classes, numbers = numbered(labels)
+    parts = split_indices(len(texts), seed)
+    return LabelledSplits(
+        classes,
+        {split: [texts[i] for i in rows] for split, rows in parts.items()},
+        {split: numbers[rows] for split, rows in parts.items()},
+    )
+
+
+def with_validation(splits: LabelledSplits, seed: int) -> LabelledSplits:
+    """Hold a fifth of the training texts out for validation."""
+    texts, labels = splits.texts["train"], splits.labels["train"]
+    kept, held_out = holdout(len(texts), VALIDATION_SHARE, seed)
+    parts = {"train": kept, "validation": held_out}
+    return LabelledSplits(
+        splits.classes,
+        {**splits.texts, **{name: [texts[i] for i in rows] for name, rows in parts.items()}},
+        {**splits.labels, **{name: labels[rows] for name, rows in parts.items()}},
+    )
+
+
+def numbered(labels: list[str]) -> tuple[list[str], np.ndarray]:
+    """Classes in alphabetical order, and each label as the number of its class."""
+    classes, numbers = np.unique(labels, return_inverse=True)
+    return classes.tolist(), numbers.astype(np.int32)
+
+
+def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
+    """Ids, lengths and labels of each split, and the vocabulary of the training texts, as arrays for the cache."""
+    vocabulary = WordVocabulary.train(splits.texts["train"], config.vocab_size)
+    max_length = config.max_length
+    if max_length == "auto":
+        max_length = percentile_length(vocabulary.lengths(splits.texts["train"]), 90)
+    arrays = {
+        "vocabulary": np.frombuffer(vocabulary.to_json().encode(), np.uint8),
+        "classes": np.frombuffer("\0".join(splits.classes).encode(), np.uint8),
+    }
+    # Batches are no wider than the longest training text, which matters where texts are short.
+    inputs, lengths = vocabulary.encode(splits.texts["train"], max_length)
+    width = inputs.shape[1]
+    for split, texts in splits.texts.items():
+        if split != "train":
+            inputs, lengths = vocabulary.encode(texts, width, width=width)
+        arrays |= {f"{split}_inputs": inputs, f"{split}_lengths": lengths, f"{split}_labels": splits.labels[split]}
+    return {**arrays, "max_length": np.asarray(width)}
+
+
+def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
+    """The model that `--model` and `--cell` name."""
+    layer = LAYERS[config.cell]
+    rates = {"dropout_rate": config.dropout, "recurrent_dropout_rate": config.recurrent_dropout}
+    last = {**rates, "return_sequences": False}
+    if config.model == "stacked":
+        encoder: nn.Module = Stack([layer(config.units, **rates), layer(max(config.units // 2, 1), **last)])
+    elif config.model == "bidirectional":
+        encoder = Bidirectional(layer(config.units, **last))
+    else:
+        encoder = layer(config.units, **last)
+    return Classifier(info["vocabulary_size"], len(info["classes"]), config.embedding, encoder)
+
+
+def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
+    """Cross-entropy and accuracy."""
+    labels, weight = jnp.asarray(batch["labels"]), jnp.asarray(batch["weight"])
+    if logits.shape[1] == 1:
+        losses = optax.sigmoid_binary_cross_entropy(logits[:, 0], labels)
+        correct = (logits[:, 0] > 0) == (labels > 0)
+    else:
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        correct = logits.argmax(axis=1) == labels
+    return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(correct.astype(losses.dtype), weight)}
+
+
+TASK = Task("imdb", Config, load, build, loss)

@@ -1,0 +1,124 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a folder, named by its step: `state/` and `best/` as Orbax writes them, `progress.json` for what lives
+on the host, and `manifest.json` with the SHA-256 sum of every other file. It is written under another name and renamed
+when all is on the disk, so that a kill leaves the ones before it. Orbax does not verify content, so the sums are
+checked before anything is restored, and the checkpoint before is used where they differ.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+
+KEPT = 2
+"""How many checkpoints stay."""
+
+
+class Restored(NamedTuple):
+    """What a checkpoint held."""
+
+    state: Any
+    best: Any
+    progress: dict[str, Any]
+
+
+def save(folder: Path, step: int, state: Any, best: Any, progress: dict[str, Any]) -> None:
+    """Write a checkpoint, then delete all but the newest `KEPT`.
+
+    Raises:
+        OSError: it could not be written; the checkpoints before it are as they were.
+    """
+    folder.mkdir(exist_ok=True)
+    for leftover in folder.glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    target, temporary = folder / f"{step:08d}", folder / f".{step:08d}"
+    if target.exists():  # this step again, after falling back to an earlier checkpoint: the one here was not whole
+        shutil.rmtree(target)
+    temporary.mkdir()
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((temporary / "state").absolute(), state)
+        checkpointer.save((temporary / "best").absolute(), best)
+        checkpointer.wait_until_finished()
+    (temporary / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+    sums = {str(path.relative_to(temporary)): _sha256(path) for path in _files(temporary)}
+    (temporary / "manifest.json").write_text(json.dumps(sums, indent=1), encoding="utf-8")
+    for path in [*_files(temporary), *(p for p in temporary.rglob("*") if p.is_dir()), temporary]:
+        _sync(path)
+    temporary.rename(target)
+    _sync(folder)
+    for old in steps(folder)[:-KEPT]:
+        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, oldest first."""
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
+
+
+def newest_whole(folder: Path, notify: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are as they were written; a notice for each newer one that is not."""
+    for step in reversed(steps(folder)):
+        path = folder / f"{step:08d}"
+        fault = find_fault(path)
+        if fault is None:
+            return path
+        notify(f"{path}: {fault}; looking for the checkpoint before it")
+    return None
+
+
+def find_fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, None where they match the manifest."""
+    try:
+        sums = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        for name, expected in sums.items():
+            if _sha256(path / name) != expected:
+                return f"{name} is not as it was written"
+        if set(sums) != {str(file.relative_to(path)) for file in _files(path)} - {"manifest.json"}:
+            return "there are files that the manifest does not name"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"it cannot be read ({error})"
+    return None
+
+
+def restore(path: Path, state: Any, best: Any) -> Restored:
+    """Read a whole checkpoint into trees of the shapes of `state` and `best`."""
+    progress = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+    return Restored(_restore(path / "state", state), _restore(path / "best", best), progress)
+
+
+def restore_best(path: Path, best: Any) -> Any:
+    """Read only the best parameters of a whole checkpoint."""
+    return _restore(path / "best", best)
+
+
+def _restore(path: Path, tree: Any) -> Any:
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(path.absolute(), abstract)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

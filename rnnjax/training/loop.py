@@ -1,0 +1,228 @@
+"""The training loop: it owns the order in which a run's parts happen."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from rnnjax import atomic
+from rnnjax.errors import RunError
+from rnnjax.metrics import HostSums, means, merge
+from rnnjax.models.summary import count_parameters, summary
+from rnnjax.task import Batch, Splits, Task, TrainConfig
+from rnnjax.training import checkpoint
+from rnnjax.training.callbacks import EarlyStopping
+from rnnjax.training.folder import RunFolder
+from rnnjax.training.report import Display, format_metrics, format_seconds, plot_history
+from rnnjax.training.signals import StopRequest
+from rnnjax.training.step import (
+    TrainState,
+    dropout_key,
+    initial_train_state,
+    make_evaluation_step,
+    make_optimizer,
+    make_train_step,
+)
+
+STEPS_IN_FLIGHT = 25
+"""Steps between two looks at the metrics; each look waits for the device."""
+
+log = logging.getLogger("rnnjax")
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run is, besides its TrainState; all of it goes into each checkpoint."""
+
+    epoch: int = 1
+    batch: int = 0
+    """Batches of this epoch that are done."""
+    seconds: float = 0.0
+    sums: HostSums = dataclasses.field(default_factory=dict)
+    """Training metrics of this epoch so far."""
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """For each finished epoch its number, and the means of its training and validation metrics."""
+    early_stopping: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Run:
+    """One training run in one folder."""
+
+    def __init__(self, task: Task, config: TrainConfig, splits: Splits, folder: RunFolder) -> None:
+        """Build the model and compile nothing yet."""
+        self.task, self.config, self.splits, self.folder = task, config, splits, folder
+        self.model: nn.Module = task.build(config, splits.info)
+        self.steps_per_epoch = len(splits.train.training_epoch(config.seed, 1, config.batch_size))
+        self.optimizer = make_optimizer(config, config.epochs * self.steps_per_epoch)
+        self.train_step = make_train_step(self.model, task, config, self.optimizer)
+        self.evaluation_step = make_evaluation_step(self.model, task)
+        self.key = dropout_key(config.seed)
+        self.progress = Progress()
+        self.early_stopping = EarlyStopping(config.patience)
+        first = splits.train.training_epoch(config.seed, 1, config.batch_size)[0]
+        self.state: TrainState = initial_train_state(self.model, config, self.optimizer, first, task.stateful)
+        self.best = _copy(self.state.evaluated())
+        self.inputs = jax.ShapeDtypeStruct(first["inputs"].shape, first["inputs"].dtype)
+
+    def restore(self) -> None:
+        """Go back to the newest whole checkpoint, or to the beginning where there is none."""
+        path = checkpoint.newest_whole(self.folder.checkpoints, log.warning)
+        if path is not None:
+            self.state, self.best, progress = checkpoint.restore(path, self.state, self.best)
+            self.progress = Progress(**progress)
+            self.early_stopping = EarlyStopping(**self.progress.early_stopping)
+        step = int(self.state.step)
+        self.folder.cut_metrics(step)
+        log.info("resuming from %s", f"step {step}, epoch {self.progress.epoch}" if step else "the beginning")
+
+    def train(self, stop: StopRequest) -> dict[str, Any]:
+        """Train to the end and write the results.
+
+        Raises:
+            RunError: the loss is no longer a number.
+            Stopped: a signal asked for it; a checkpoint is saved.
+        """
+        log.info("%s", summary(self.model, self.inputs))
+        self.started = time.monotonic() - self.progress.seconds
+        self.display = Display(self.config.epochs, self.steps_per_epoch, int(self.state.step))
+        while self.progress.epoch <= self.config.epochs and not self.early_stopping.stops:
+            self.train_epoch(stop)
+            self.finish_epoch()
+            stop.raise_if_requested()
+        return self.finish()
+
+    def train_epoch(self, stop: StopRequest) -> None:
+        """Take the steps of an epoch that are not done yet."""
+        progress = self.progress
+        batches = self.splits.train.training_epoch(self.config.seed, progress.epoch, self.config.batch_size)
+        if progress.batch == 0 and self.task.stateful:
+            self.state = self.state._replace(carry=jax.tree.map(jnp.zeros_like, self.state.carry))
+        pending = []
+        for number in range(progress.batch, len(batches)):
+            self.state, sums = self.train_step(self.state, batches[number], self.key)
+            pending.append(sums)
+            progress.batch = number + 1
+            is_last = progress.batch == len(batches)
+            if len(pending) == STEPS_IN_FLIGHT or is_last or stop.requested:
+                self.account(pending)
+                pending = []
+            if stop.requested and not is_last:
+                self.save()
+                stop.raise_if_requested()
+
+    def account(self, pending: Sequence[Any]) -> None:
+        """Add the metrics of steps to the epoch's sums, and show them."""
+        progress = self.progress
+        before = progress.sums.get("loss", (0.0, 0.0))[1]
+        for sums in jax.device_get(pending):
+            progress.sums = merge(progress.sums, sums)
+        step = (progress.epoch - 1) * self.steps_per_epoch + progress.batch
+        current = means(progress.sums)
+        if not math.isfinite(current["loss"]):
+            raise RunError(
+                f"the loss became {current['loss']} within {len(pending)} steps of step {step} (epoch {progress.epoch}). "
+                "Try a lower --learning-rate, or --clip-norm 1."
+            )
+        self.display.update(progress.epoch, step, current, progress.sums["loss"][1] - before)
+
+    def finish_epoch(self) -> None:
+        """Evaluate, record, remember the best, save."""
+        progress = self.progress
+        train = means(progress.sums)
+        validation = self.evaluate(self.state.evaluated(), self.splits.validation)
+        if self.early_stopping.update(progress.epoch, validation["loss"]):
+            self.best = _copy(self.state.evaluated())
+        progress.seconds = time.monotonic() - self.started
+        progress.history.append({"epoch": progress.epoch, "train": train, "validation": validation})
+        self.record("train", train)
+        self.record("validation", validation)
+        mark = " *" if self.early_stopping.waited == 0 else ""
+        self.display.line(
+            f"epoch {progress.epoch}/{self.config.epochs}  {format_metrics(train)}"
+            f"  {format_metrics(_prefixed('val_', validation))}  {format_seconds(progress.seconds)}{mark}"
+        )
+        progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
+        self.save()
+
+    def record(self, split: str, metrics: dict[str, float]) -> None:
+        """Add a line to metrics.jsonl."""
+        place = {"step": int(self.state.step), "epoch": self.progress.epoch, "split": split}
+        self.folder.append_metrics({**place, **metrics, "seconds": round(self.progress.seconds, 3)})
+
+    def save(self) -> None:
+        """Write a checkpoint of all that the run would need to go on."""
+        self.progress.seconds = time.monotonic() - self.started
+        self.progress.early_stopping = dataclasses.asdict(self.early_stopping)
+        step = int(self.state.step)
+        checkpoint.save(self.folder.checkpoints, step, self.state, self.best, dataclasses.asdict(self.progress))
+
+    def evaluate(self, params: Any, source: Any) -> dict[str, float]:
+        """Means of a split's metrics, each example counted once."""
+        batches = source.evaluation(self.config.batch_size)
+        return evaluate(self.evaluation_step, self.model, self.task, params, batches)
+
+    def finish(self) -> dict[str, Any]:
+        """Test the best parameters and write results.json, last."""
+        history, best_epoch = self.progress.history, self.early_stopping.best_epoch
+        best = next(record for record in history if record["epoch"] == best_epoch)
+        if self.splits.test is not None:
+            test = self.evaluate(self.best, self.splits.test)
+        elif self.task.results is not None:
+            test = self.task.results([record["validation"] for record in history])
+        else:
+            test = {}
+        results = {
+            "task": self.task.name,
+            "model": getattr(self.config, "model", None),
+            "dataset": self.splits.dataset,
+            "seed": self.config.seed,
+            "epochs_run": len(history),
+            "best_epoch": best_epoch,
+            "parameters": count_parameters(self.best),
+            "train_seconds": round(self.progress.seconds, 3),
+            **_prefixed("test_", test),
+            **_prefixed("val_", best["validation"]),
+            "parameters_sha256": {"best": parameters_sha256(self.best), "last": parameters_sha256(self.state.params)},
+        }
+        plot_history(self.folder.plot, f"{self.task.name} on {self.splits.dataset}", history, best_epoch)
+        atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
+        return results
+
+
+def evaluate(step: Any, model: nn.Module, task: Task, params: Any, batches: Sequence[Batch]) -> dict[str, float]:
+    """Means of the metrics over batches, with the recurrent state carried from one to the next for a stateful task."""
+    total: HostSums = {}
+    carry = model.initial_state(batches[0]["inputs"].shape[0]) if task.stateful else None
+    pending = []
+    for batch in batches:
+        carry, sums = step(params, batch, carry)
+        pending.append(sums)
+    for sums in jax.device_get(pending):
+        total = merge(total, sums)
+    return means(total)
+
+
+def parameters_sha256(params: Any) -> str:
+    """SHA-256 over the bytes of all parameters, ordered by their paths."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):  # JAX orders dictionaries by key
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _copy(tree: Any) -> Any:
+    """Arrays of their own: the state's are donated to the next step."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {prefix + name: value for name, value in metrics.items()}

@@ -1,0 +1,111 @@
+"""Training and evaluation of one batch, as pure functions of the state."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Int
+
+from rnnjax.metrics import Sums
+from rnnjax.task import Task, TrainConfig
+
+
+class TrainState(NamedTuple):
+    """All that a step changes."""
+
+    step: Int[Array, ""]
+    params: Any
+    averaged: Any
+    """Exponential moving average of `params`; None where it is not asked for."""
+    optimizer: Any
+    carry: Any
+    """The model's recurrent state, carried from batch to batch; None for models that have none."""
+
+    def evaluated(self) -> Any:
+        """The parameters that are evaluated and kept as best."""
+        return self.params if self.averaged is None else self.averaged
+
+
+def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformation:
+    """The optimizer that the settings name, for a run of at most `num_steps` steps."""
+    if config.schedule == "cosine":
+        learning_rate: Any = optax.cosine_decay_schedule(config.learning_rate, num_steps)
+    else:
+        learning_rate = config.learning_rate
+    if config.optimizer == "rmsprop":
+        update = optax.rmsprop(learning_rate, decay=0.9, eps=1e-7)
+    else:
+        update = optax.adam(learning_rate, eps=1e-7)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update) if config.clip_norm else update
+
+
+def initial_train_state(
+    model: nn.Module, config: TrainConfig, optimizer: optax.GradientTransformation, batch: Any, stateful: bool
+) -> TrainState:
+    """The state before the first step, drawn from the seed; `batch` gives shapes and types only."""
+
+    def create(key: Array) -> TrainState:
+        params = model.init(key, jnp.zeros_like(batch["inputs"]))["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            averaged=params if config.ema_decay else None,
+            optimizer=optimizer.init(params),
+            carry=model.initial_state(batch["inputs"].shape[0]) if stateful else None,
+        )
+
+    return jax.jit(create)(jax.random.fold_in(jax.random.key(config.seed), 0))
+
+
+def dropout_key(seed: int) -> Array:
+    """The key of which each step folds in its number."""
+    return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def forward(model: nn.Module, params: Any, batch: Any, carry: Any, **options: Any) -> tuple[Any, Any]:
+    """Run the model on a batch, from a carried state where there is one: (state, outputs)."""
+    if "lengths" in batch:
+        options["lengths"] = batch["lengths"]
+    if carry is None:
+        return None, model.apply({"params": params}, batch["inputs"], **options)
+    return model.apply({"params": params}, batch["inputs"], initial_state=carry, return_state=True, **options)
+
+
+def make_train_step(
+    model: nn.Module, task: Task, config: TrainConfig, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, Any, Array], tuple[TrainState, Sums]]:
+    """A function of (state, batch, key) that gives the next state and the batch's metrics. The state is donated."""
+
+    def objective(params: Any, state: TrainState, batch: Any, key: Array) -> tuple[Array, tuple[Any, Sums]]:
+        carry, outputs = forward(
+            model, params, batch, state.carry, deterministic=False, rngs={"dropout": jax.random.fold_in(key, state.step)}
+        )
+        sums = task.loss(outputs, batch)
+        total, count = sums["loss"]
+        return total / jnp.maximum(count, 1), (carry, sums)
+
+    def step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Sums]:
+        gradients, (carry, sums) = jax.grad(objective, has_aux=True)(state.params, state, batch, key)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        averaged = state.averaged
+        if averaged is not None:
+            # The first steps count fully: an average that starts at the initial weights would keep them for long.
+            decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            averaged = optax.incremental_update(params, averaged, 1 - decay)
+        return TrainState(state.step + 1, params, averaged, optimizer_state, carry), sums
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_evaluation_step(model: nn.Module, task: Task) -> Callable[[Any, Any, Any], tuple[Any, Sums]]:
+    """A function of (params, batch, carry) that gives the next carry and the batch's metrics."""
+
+    def step(params: Any, batch: Any, carry: Any) -> tuple[Any, Sums]:
+        carry, outputs = forward(model, params, batch, carry, deterministic=True)
+        return carry, task.loss(outputs, batch)
+
+    return jax.jit(step)

@@ -1,0 +1,41 @@
+"""What every test shares."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples on every run, none of them kept on disk.
+hypothesis.settings.register_profile("rnnjax", deadline=None, derandomize=True, database=None, max_examples=20)
+hypothesis.settings.load_profile("rnnjax")
+
+DATA_SETS = ("imdb_reviews", "tiny_shakespeare")
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """64-bit numbers within one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def tfds_dir() -> Path:
+    """The folder of prepared TFDS data sets, for tests marked `real_data`."""
+    return Path(os.environ["TFDS_DATA_DIR"])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `real_data`, or `real_data("imdb_reviews")`, where the data sets it needs are absent."""
+    for marker in item.iter_markers("real_data"):
+        folder = os.environ.get("TFDS_DATA_DIR")
+        if not folder:
+            pytest.skip("TFDS_DATA_DIR is not set")
+        for name in marker.args or DATA_SETS:
+            if not any(Path(folder, name).glob("**/dataset_info.json")):
+                pytest.skip(f"no prepared {name} in TFDS_DATA_DIR")

@@ -1,0 +1,159 @@
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnnjax.data.vocabulary import CharacterVocabulary, WordVocabulary, load_vocabulary, percentile_length
+from rnnjax.errors import InputError
+
+TEXTS = [
+    "The cat saw the dog.",
+    "A dog, a CAT<br /><br />and the end!",
+    "it\N{RIGHT SINGLE QUOTATION MARK}s 'a' don't_stop",
+]
+WORDS = ["[PAD]", "[UNK]", "a", "the", "cat", "dog", "and", "don't", "end", "it's", "saw", "stop"]
+
+
+def test_words_by_frequency_then_alphabet():
+    assert WordVocabulary.train(TEXTS, 100).words == WORDS
+    vocabulary = WordVocabulary.train(TEXTS, 6)
+    assert vocabulary.words == WORDS[:6]
+    assert len(vocabulary) == 6
+
+
+def test_punctuation_kept_on_request():
+    words = WordVocabulary.train(["Well, it's (_) [UNK]!"], 100, keep_punctuation=True).words
+    assert words == ["[PAD]", "[UNK]", "!", "(", ")", ",", "[", "]", "_", "it's", "unk", "well"]
+
+
+def test_encode_keeps_the_last_words_and_pads_on_the_right():
+    vocabulary = WordVocabulary.train(TEXTS, 6)
+    ids, lengths = vocabulary.encode(["the cat saw a dog", "", "[PAD] dog"], 3)
+    np.testing.assert_array_equal(ids, [[1, 2, 5], [0, 0, 0], [1, 5, 0]])
+    np.testing.assert_array_equal(lengths, [3, 0, 2])
+    assert ids.dtype == lengths.dtype == np.int32
+    ids, _ = vocabulary.encode(["a dog"], 3, width=4)
+    np.testing.assert_array_equal(ids, [[2, 5, 0, 0]])
+    np.testing.assert_array_equal(vocabulary.lengths(["the cat saw a dog", "", "[PAD] dog"]), [5, 0, 2])
+    ids, lengths = vocabulary.encode([], 3)
+    assert (ids.shape, lengths.shape) == ((0, 1), (0,))
+    with pytest.raises(ValueError, match="longest text, 2 words; got 1"):
+        vocabulary.encode(["a dog"], 3, width=1)
+    with pytest.raises(InputError, match="save them as UTF-8"):
+        vocabulary.encode(["a", "caf\udce9"])
+    with pytest.raises(ValueError, match="max_length"):
+        vocabulary.encode(["a dog"], 0)
+    with pytest.raises(ValueError, match="3 or more"):
+        WordVocabulary.train(TEXTS, 2)
+
+
+@given(texts=st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd", "e'e", "é"]), max_size=5), min_size=1))
+def test_agrees_with_counting_by_hand(texts):
+    vocabulary = WordVocabulary.train([" ".join(words) for words in texts], 5)
+    counts = Counter(word for words in texts for word in words)
+    expected = sorted(counts, key=lambda word: (-counts[word], word))[:3]
+    assert vocabulary.words == ["[PAD]", "[UNK]", *expected]
+    ids, lengths = vocabulary.encode([" ".join(words) for words in texts], 3)
+    for row, length, words in zip(ids, lengths, texts, strict=True):
+        kept = words[-3:]
+        assert length == len(kept)
+        assert [vocabulary.words[i] for i in row[:length]] == [w if w in expected else "[UNK]" for w in kept]
+        assert not row[length:].any()
+
+
+def test_more_texts_than_one_call_of_the_tokeniser_takes():
+    vocabulary = WordVocabulary.train(["a a b"], 4)
+    texts = ["a", "a b", "b"] * 700
+    ids, lengths = vocabulary.encode(texts)
+    np.testing.assert_array_equal(ids, [[2, 0], [2, 3], [3, 0]] * 700)
+    np.testing.assert_array_equal(lengths, [1, 2, 1] * 700)
+
+
+@pytest.mark.parametrize("keep_punctuation", [False, True])
+def test_word_vocabulary_saved_and_loaded(tmp_path, keep_punctuation):
+    path = tmp_path / "tokenizer.json"
+    vocabulary = WordVocabulary.train(TEXTS, 8, keep_punctuation=keep_punctuation)
+    vocabulary.save(path)
+    for loaded in (WordVocabulary.load(path), load_vocabulary(path)):
+        assert isinstance(loaded, WordVocabulary)
+        assert loaded.words == vocabulary.words
+        np.testing.assert_array_equal(loaded.encode(TEXTS)[0], vocabulary.encode(TEXTS)[0])
+    assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
+def test_characters(tmp_path):
+    vocabulary = CharacterVocabulary.from_text("hello\n\N{PILE OF POO}é")
+    assert vocabulary.characters == "\nehloé\N{PILE OF POO}"
+    np.testing.assert_array_equal(vocabulary.encode("\N{PILE OF POO}eé\n"), [6, 1, 5, 0])
+    assert vocabulary.encode("h").dtype == np.int32
+    assert vocabulary.encode("").shape == (0,)
+    assert vocabulary.decode([6, 1, 5, 0]) == "\N{PILE OF POO}eé\n"
+    vocabulary.save(tmp_path / "tokenizer.json")
+    for loaded in (CharacterVocabulary.load(tmp_path / "tokenizer.json"), load_vocabulary(tmp_path / "tokenizer.json")):
+        assert isinstance(loaded, CharacterVocabulary)
+        assert loaded.characters == vocabulary.characters
+
+
+@given(text=st.text(min_size=1))
+def test_characters_there_and_back(text):
+    vocabulary = CharacterVocabulary.from_text(text)
+    assert len(vocabulary) == len(set(text))
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+def test_unseen_characters_are_named():
+    with pytest.raises(InputError) as refusal:
+        CharacterVocabulary.from_text("ab\n").encode("b\tcü\udcff", source="--prompt")
+    assert str(refusal.value) == (
+        r"--prompt: expected characters that the model knows, '\nab'; got '\t', 'c', 'ü', '\udcff'; leave them out"
+    )
+
+
+CHARACTERS = {"model": {"type": "Characters", "characters": "ab"}}
+
+
+@pytest.mark.parametrize("load", [WordVocabulary.load, CharacterVocabulary.load, load_vocabulary])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b'{"model": ',
+        b"\xff",
+        b"[1]",
+        b"{}",
+        b'{"model": "x"}',
+        b'{"model": {"type": "Characters", "characters": "ba"}}',
+        b'{"model": {"type": "Characters", "characters": ""}}',
+        b'{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}',
+    ],
+)
+def test_broken_files_are_refused(tmp_path, load, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"tokenizer\.json: expected [^\n]*run folder[^\n]*$"):
+        load(path)
+    with pytest.raises(InputError, match="no such file"):
+        load(tmp_path / "none")
+
+
+def test_each_kind_refuses_the_other(tmp_path):
+    WordVocabulary.train(TEXTS, 8).save(tmp_path / "words")
+    (tmp_path / "characters").write_text(json.dumps(CHARACTERS))
+    with pytest.raises(InputError, match="character vocabulary"):
+        CharacterVocabulary.load(tmp_path / "words")
+    with pytest.raises(InputError, match="word vocabulary"):
+        WordVocabulary.load(tmp_path / "characters")
+
+
+def test_percentile_length():
+    assert percentile_length(np.arange(1, 11), 90) == 9
+    assert percentile_length(np.array([5, 1, 1]), 50) == 1
+    assert percentile_length(np.array([5, 1, 1]), 67) == 5
+    assert percentile_length(np.zeros(4, np.int32), 90) == 1
+    assert percentile_length(np.array([3]), 100) == 3
+    for lengths, percent in (([], 90), ([1], 0), ([1], 101)):
+        with pytest.raises(ValueError, match="percentage"):
+            percentile_length(np.array(lengths), percent)

@@ -1,0 +1,222 @@
+"""Layers as parts of Flax programs: where parameters land, `compact`, `setup`, `nn.jit`, `nn.remat`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from oracles import CASES
+
+import rnnjax
+
+B, T, D, H = 3, 5, 4, 6
+LENGTHS = np.asarray([5, 0, 3])
+X = np.random.default_rng(0).standard_normal((B, T, D)).astype(np.float32)
+KEY = jax.random.key(0)
+
+
+class InCompact(nn.Module):
+    make: object
+
+    @nn.compact
+    def __call__(self, x, **keywords):
+        return self.make()(x, **keywords)
+
+
+class InSetup(nn.Module):
+    make: object
+
+    def setup(self):
+        self.sub = self.make()
+
+    def __call__(self, x, **keywords):
+        return self.sub(x, **keywords)
+
+
+class AsField(nn.Module):
+    layer: nn.Module
+
+    @nn.compact
+    def __call__(self, x, **keywords):
+        return self.layer(x, **keywords)
+
+
+PLACES = {
+    "top": lambda make: make(),
+    "compact": InCompact,
+    "setup": InSetup,
+    "field": lambda make: AsField(make()),
+    "sequential": lambda make: nn.Sequential([make()]),
+}
+"""Ways in which a layer can come to stand in a Flax program."""
+
+
+def only_recurrence(tree):
+    """The one subtree called "recurrence", and the path to it."""
+    found = []
+
+    def walk(tree, path):
+        for name, child in tree.items():
+            if name == "recurrence":
+                found.append((path, child))
+            elif isinstance(child, dict):
+                walk(child, (*path, name))
+            else:
+                raise AssertionError(f"a parameter outside its layer: {(*path, name)}")
+
+    walk(tree, ())
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_has_the_parameters_and_initial_values_of_rnn_over_its_cell(name):
+    case = CASES[name]
+    ours = case.make_layer(H).init(KEY, X)
+    over_cell = rnnjax.RNN(case.make_cell(H)).init(KEY, X)
+    assert jax.tree.structure(ours) == jax.tree.structure(over_cell)
+    jax.tree.map(np.testing.assert_array_equal, ours, over_cell)
+    keywords = {"lengths": LENGTHS, "return_state": True}
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        case.make_layer(H).apply(ours, X, **keywords),
+        rnnjax.RNN(case.make_cell(H)).apply(ours, X, **keywords),
+    )
+
+
+def test_every_option_of_a_layer_reaches_its_cell():
+    case = CASES["lstm"]
+    options = {
+        "use_bias": False,
+        "peephole": True,
+        "kernel_init": nn.initializers.constant(0.5),
+        "recurrent_kernel_init": nn.initializers.constant(0.25),
+        "param_dtype": jnp.float16,
+    }
+    params = case.make_layer(H, **options).init(KEY, X)["params"]["recurrence"]
+    assert sorted(params) == ["kernel", "peephole_kernel", "recurrent_kernel"]
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float16)}
+    np.testing.assert_array_equal(params["kernel"], np.full((D, 4 * H), 0.5))
+    np.testing.assert_array_equal(params["recurrent_kernel"], np.full((H, 4 * H), 0.25))
+    bias = rnnjax.LSTM(1, forget_bias=0.5, bias_init=nn.initializers.ones_init()).init(KEY, X)
+    np.testing.assert_array_equal(bias["params"]["recurrence"]["bias"], [1, 1.5, 1, 1])
+    assert "recurrent_bias" not in rnnjax.GRU(H, reset_after=False).init(KEY, X)["params"]["recurrence"]
+    relu = rnnjax.SimpleRNN(H, activation_fn=jax.nn.relu)
+    np.testing.assert_array_equal(relu.apply(relu.init(KEY, X), X) >= 0, np.ones((B, T, H)))
+
+
+MAKERS = {
+    "LSTM": lambda: rnnjax.LSTM(H),
+    "GRU": lambda: rnnjax.GRU(H),
+    "SimpleRNN": lambda: rnnjax.SimpleRNN(H),
+    "RNN": lambda: rnnjax.RNN(rnnjax.LSTMCell(H, peephole=True)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("maker", MAKERS)
+def test_parameters_land_inside_the_layer_wherever_it_stands(place, maker):
+    make = MAKERS[maker]
+    model = PLACES[place](make)
+    keywords = {} if place == "sequential" else {"lengths": LENGTHS}
+    variables = model.init(KEY, X, **keywords)
+    path, params = only_recurrence(variables["params"])
+    assert len(path) == (0 if place == "top" else 1)
+    expected = make().apply({"params": {"recurrence": params}}, X, **keywords)
+    np.testing.assert_array_equal(model.apply(variables, X, **keywords), expected)
+    assert np.abs(np.asarray(expected)).max() > 0.01
+
+
+def test_a_cell_made_in_another_modules_compact_or_setup_has_its_parameters_in_the_layer():
+    class Compact(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return rnnjax.RNN(rnnjax.GRUCell(H))(x)
+
+    class Setup(nn.Module):
+        def setup(self):
+            self.cell = rnnjax.GRUCell(H)
+            self.first = rnnjax.RNN(self.cell)
+            self.second = rnnjax.RNN(self.cell)
+
+        def __call__(self, x):
+            return self.first(x) + self.second(x)
+
+    path, params = only_recurrence(Compact().init(KEY, X)["params"])
+    assert path == ("RNN_0",)
+    np.testing.assert_array_equal(
+        Compact().apply({"params": {"RNN_0": {"recurrence": params}}}, X),
+        rnnjax.GRU(H).apply({"params": {"recurrence": params}}, X),
+    )
+    shared_cell = Setup().init(KEY, X)["params"]
+    assert sorted(shared_cell) == ["first", "second"]
+    assert not np.allclose(*(shared_cell[name]["recurrence"]["kernel"] for name in ("first", "second")))
+
+
+def test_one_layer_called_twice_shares_its_weights_as_in_any_flax_program():
+    class Siamese(nn.Module):
+        @nn.compact
+        def __call__(self, a, b):
+            layer = rnnjax.LSTM(H, return_sequences=False)
+            return layer(a), layer(b)
+
+    variables = Siamese().init(KEY, X, X)
+    _, params = only_recurrence(variables["params"])
+    a, b = Siamese().apply(variables, X, X[:, ::-1])
+    alone = rnnjax.LSTM(H, return_sequences=False)
+    np.testing.assert_array_equal(a, alone.apply({"params": {"recurrence": params}}, X))
+    np.testing.assert_array_equal(b, alone.apply({"params": {"recurrence": params}}, X[:, ::-1]))
+    assert np.abs(np.asarray(a) - np.asarray(b)).max() > 0.01
+
+
+@pytest.mark.parametrize("transform", [nn.jit, nn.remat])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_under_nn_jit_and_nn_remat_the_fields_serve(transform, kind, inside):
+    fields = {
+        "return_state": True,
+        "return_sequences": False,
+        "deterministic": False,
+        "dropout_rate": 0.3,
+        "recurrent_dropout_rate": 0.3,
+        "reverse": True,
+    }
+    plain, lifted = getattr(rnnjax, kind), transform(getattr(rnnjax, kind))
+    names = {"name": "layer"} if inside else {}
+
+    def place(kind):
+        return InCompact(lambda: kind(H, **fields, **names)) if inside else kind(H, **fields)
+
+    rngs = {"params": KEY, "dropout": jax.random.key(1)}
+    variables = place(plain).init(rngs, X)
+    jax.tree.map(np.testing.assert_array_equal, place(lifted).init(rngs, X), variables)
+
+    def run(model, variables):
+        final, y = model.apply(variables, X, lengths=LENGTHS, rngs=rngs)
+        return jnp.sum(jnp.sin(3 * y)) + sum(jnp.sum(part) for part in final), (final, y)
+
+    (_, want), want_gradient = jax.value_and_grad(lambda v: run(place(plain), v), has_aux=True)(variables)
+    (_, got), got_gradient = jax.value_and_grad(lambda v: run(place(lifted), v), has_aux=True)(variables)
+    assert got[1].shape == (B, H)
+    close = lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-6)  # noqa: E731
+    jax.tree.map(close, got, want)
+    jax.tree.map(close, got_gradient, want_gradient)
+    deterministic, _ = plain(H, return_state=True).apply(_bare(variables), X, lengths=LENGTHS)
+    assert np.abs(np.asarray(got[0][0]) - np.asarray(deterministic[0])).max() > 1e-3
+
+
+def _bare(variables):
+    """The layer's own variables."""
+    return {"params": {"recurrence": only_recurrence(variables["params"])[1]}}
+
+
+def test_under_jit_vmap_and_scan_of_jax():
+    layer = rnnjax.GRU(H)
+    variables = layer.init(KEY, X)
+    batches = np.stack([X, 2 * X])
+    mapped = jax.jit(jax.vmap(lambda x: layer.apply(variables, x)))(batches)
+    scanned = jax.lax.scan(lambda _, x: (None, layer.apply(variables, x)), None, batches)[1]
+    for number, batch in enumerate(batches):
+        expected = layer.apply(variables, batch)
+        np.testing.assert_allclose(mapped[number], expected, atol=1e-6)
+        np.testing.assert_allclose(scanned[number], expected, atol=1e-6)
