@@ -1,4 +1,4 @@
-"""Continue a text with a trained character model: `python generate.py --temperature 0.6`. The same as `rnnjax generate`."""
+"""Continue a text with a trained model: `python generate.py --temperature 0.6`. The same as `rnnjax generate`."""
 
 import sys
 

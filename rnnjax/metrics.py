@@ -12,7 +12,7 @@ HostSums = dict[str, tuple[float, float]]
 
 
 def masked_sum(values: Float[Array, "..."], weight: Float[Array, "..."]) -> tuple[Array, Array]:
-    """Sum of `values` where `weight` is 1, and how many these are; what stands where it is 0 (NaN included) is left out."""
+    """Sum of `values` where `weight` is 1, and how many these are; what stands elsewhere, NaN included, is left out."""
     return jnp.where(weight > 0, values, 0).sum(), weight.sum()
 
 

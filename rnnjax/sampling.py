@@ -17,8 +17,8 @@ PROMPT_CHUNK = 256
 class Sampler:
     """Draws continuations from a language model.
 
-    What is drawn at a position depends on (seed, sample, position) alone: not on the chunk size, nor on how many samples are
-    drawn side by side.
+    What is drawn at a position depends on (seed, sample, position) alone: not on the chunk size, nor on how many
+    samples are drawn side by side.
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class Sampler:
             params: its parameters.
             temperature: divides the logits; 0 takes the most probable token (greedy).
             top_k: choose among the k most probable tokens only.
-            top_p: choose among the fewest most probable tokens whose probabilities reach p together (Holtzman et al. 2020).
+            top_p: choose among the fewest most probable tokens that reach this probability together
+                (Holtzman et al. 2020).
 
         Raises:
             ValueError: temperature below 0, top_k below 1, or top_p outside (0, 1].
@@ -48,7 +49,8 @@ class Sampler:
             raise ValueError(f"top_k must be 1 or more; got {top_k}.")
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"top_p must be in (0, 1]; got {top_p}.")
-        self.model, self.variables = model, {"params": params}
+        self.model: Any = model
+        self.variables = {"params": params}
         self.choose = functools.partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
         self._read = jax.jit(self._read_chunk)
         self._draw = jax.jit(self._draw_chunk, static_argnames="num_steps")
@@ -56,7 +58,7 @@ class Sampler:
     def sample(
         self, prompt: Int[np.ndarray, " P"], length: int, *, seed: int = 0, num_samples: int = 1, chunk: int = 128
     ) -> Iterator[Int[np.ndarray, "S N"]]:
-        """Continue `prompt` (one token or more) by `length` tokens, yielding `[num_samples, <= chunk]` as they are drawn."""
+        """Continue `prompt` (one token or more) by `length` tokens; yields `[num_samples, <= chunk]` as drawn."""
         state, logits = self.read(prompt)
         state, logits = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_samples, axis=0), (state, logits))
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(num_samples))

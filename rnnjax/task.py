@@ -52,7 +52,8 @@ class TrainConfig:
     """Settings that every task has; a task's own Config adds to them and sets its own defaults."""
 
     dataset: str = "auto"
-    """auto (TFDS; where there is neither prepared data nor a network, the built-in sample), tfds, builtin, or the path of a file or folder of yours."""
+    """auto (TFDS; where there is neither prepared data nor a network, the built-in sample), tfds, builtin, or the path
+    of a file or folder of yours."""
     data_dir: str | None = None
     """Folder of TFDS data sets. By default TFDS_DATA_DIR, or else the folder that TFDS uses."""
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
@@ -72,7 +73,7 @@ class TrainConfig:
     ema_decay: Rate = 0.0
     """Evaluate and keep an exponential moving average of the weights with this decay a step; 0 disables."""
     patience: OptionalCount = 3
-    """Stop after this many epochs without a lower val_loss; 0 never stops early. The best weights are kept in any case."""
+    """Stop after this many epochs without a lower val_loss; 0 never stops early. The best weights are kept anyway."""
 
     def __post_init__(self) -> None:
         """Hold every value against its type.

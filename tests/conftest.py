@@ -17,6 +17,18 @@ hypothesis.settings.load_profile("rnnjax")
 DATA_SETS = ("imdb_reviews", "tiny_shakespeare")
 
 
+QUICK = ("kernels", "cells", "layers")
+"""Folders whose tests run many small programs once: there the time goes into compilation."""
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compile without most optimizations in the folders of `QUICK`."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in QUICK)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """64-bit numbers within one test."""

@@ -147,6 +147,12 @@ class Case(NamedTuple):
     step: Callable[..., State]
     blocks: tuple[str, ...]
     num_states: int
+    has_fused: bool = True
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """The ways in which the layer can run."""
+        return ("scan", "fused") if self.has_fused else ("scan",)
 
     def make_cell(self, features: int, **options: Any) -> Any:
         import rnnjax

@@ -14,6 +14,10 @@ Initializer = Callable[..., Array]
 State = Any  # a NamedTuple of [B, H] arrays, named by each cell
 
 
+GLOROT = nn.initializers.glorot_uniform()
+ORTHOGONAL = nn.initializers.orthogonal()
+
+
 class Constants(NamedTuple):
     """What is drawn once and stays fixed for a whole sequence; None where nothing is dropped."""
 
@@ -42,9 +46,9 @@ class CellOptions:
     """Share of the inputs dropped, one mask for all steps of a sequence."""
     recurrent_dropout_rate: float = 0.0
     """Share of the previous output dropped where it enters the recurrent product, one mask for all steps."""
-    kernel_init: Initializer = nn.initializers.glorot_uniform()
-    recurrent_kernel_init: Initializer = nn.initializers.orthogonal()
-    bias_init: Initializer = nn.initializers.zeros_init()
+    kernel_init: Initializer = GLOROT
+    recurrent_kernel_init: Initializer = ORTHOGONAL
+    bias_init: Initializer = nn.initializers.zeros
     dtype: Any = None
     """Type of the computation; by default that of inputs and parameters together."""
     param_dtype: Any = jnp.float32
@@ -64,7 +68,7 @@ class Cell(CellOptions, nn.Module):
 
     `project` takes inputs to pre-activations and has no recurrence, so a layer applies it to a whole sequence in one
     product. `constants` draws what stays fixed for a sequence. `step` is the recurrence. A call on one step does all
-    three. A subclass names its state, and gives `initial_state` and `step` and the number of blocks that `project` makes.
+    three. A subclass names its state, and gives `initial_state`, `step` and the number of blocks that `project` makes.
     """
 
     deterministic: bool = True

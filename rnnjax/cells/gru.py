@@ -40,8 +40,8 @@ class GRUCell(GRUOptions, Cell):
     `reset_after=False` these are then the equations of such texts (Cho et al. 2014).
 
     Parameters, with blocks in the order of `GATES`: `kernel [D, 3H]`, `recurrent_kernel [H, 3H]`, `bias [3H]`, and with
-    `reset_after` `recurrent_bias [3H]`, of which only the candidate's block (ug) adds anything to `bias`; the others are
-    kept so that weights and their number match Keras and PyTorch.
+    `reset_after` `recurrent_bias [3H]`, of which only the candidate's block (ug) can do what `bias` cannot; the others
+    are there so that weights and their number match Keras and PyTorch.
     """
 
     num_blocks = 3
@@ -83,7 +83,7 @@ class GRUCell(GRUOptions, Cell):
 def combine(
     bias: Float[Array, "1 3H"] | None, state: GRUState, z: Float[Array, "B 3H"], product: Float[Array, "B 3H"]
 ) -> GRUState:
-    """The next state with the reset gate after the product, from pre-activations of inputs and of the previous output."""
+    """The next state, with the reset gate after the product, from both pre-activations."""
     recurrent = product if bias is None else product + bias
     width = 2 * z.shape[1] // 3
     update, reset = jnp.split(sigmoid(z[:, :width] + recurrent[:, :width]), 2, axis=1)

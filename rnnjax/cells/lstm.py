@@ -55,9 +55,7 @@ class LSTMCell(LSTMOptions, Cell):
         shape = (self.features, 4 * self.features)
         self.recurrent_kernel = self.param("recurrent_kernel", self.recurrent_kernel_init, shape, self.param_dtype)
         if self.peephole:
-            self.peephole_kernel = self.param(
-                "peephole_kernel", self.kernel_init, (3, self.features), self.param_dtype
-            )
+            self.peephole_kernel = self.param("peephole_kernel", self.kernel_init, (3, self.features), self.param_dtype)
 
     def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> LSTMState:
         """Zeros, as arrays `[B, H]`."""

@@ -19,8 +19,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `rnnjax COMMAND ...` and return its exit status.
 
-    0 done; 1 the run failed; 2 wrong command line or unusable input; 130 Ctrl-C; 143 SIGTERM. All but 0 with one line on
-    standard error.
+    0 done; 1 the run failed; 2 wrong command line or unusable input; 130 Ctrl-C; 143 SIGTERM. All but 0 come with one
+    line on standard error.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)

@@ -21,9 +21,21 @@ def make_parser() -> Parser:
         parser.add_argument(name, type=convert(name, kind), default=default, metavar=metavar, help=text + shown)
 
     add("--workdir", str, None, "DIR", "Run folder. (default: the newest character run under runs/)")
-    add("--temperature", NotNegative, 1.0, "FLOAT", "Below 1 safer text, above 1 wilder; 0 takes the likeliest character.")
+    add(
+        "--temperature",
+        NotNegative,
+        1.0,
+        "FLOAT",
+        "Below 1 safer text, above 1 wilder; 0 takes the likeliest character.",
+    )
     add("--top-k", Count, None, "INT", "Choose among this many of the likeliest characters only.")
-    add("--top-p", Fraction, None, "FLOAT", "Choose among the likeliest characters that reach this probability together.")
+    add(
+        "--top-p",
+        Fraction,
+        None,
+        "FLOAT",
+        "Choose among the likeliest characters that reach this probability together.",
+    )
     add("--length", Count, 300, "INT", "Characters to write.")
     add("--prompt", str, "", "TEXT", "Text to continue.")
     add("--num-samples", Count, 1, "INT", "Continuations, drawn side by side.")

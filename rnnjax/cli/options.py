@@ -39,7 +39,11 @@ def add_fields(parser: Parser, config: type, defaults: Mapping[str, Any], aliase
         )
     for alias, name in aliases.items():
         parser.add_argument(
-            flag(alias), dest=f"alias:{alias}", default=argparse.SUPPRESS, metavar="VALUE", help=f"The same as {flag(name)}."
+            flag(alias),
+            dest=f"alias:{alias}",
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=f"The same as {flag(name)}.",
         )
 
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from rnnjax.cli import host, runs
 from rnnjax.cli.options import Parser
@@ -19,7 +20,9 @@ def make_parser() -> Parser:
         prog="predict.py",
         description="Print label and probability of a text, or of each line on standard input, separated by a tab.",
     )
-    parser.add_argument("--workdir", metavar="DIR", help="Run folder. (default: the newest run of a classifier under runs/)")
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="Run folder. (default: the newest run of a classifier under runs/)"
+    )
     parser.add_argument("--text", metavar="TEXT", help="The text to classify. (default: lines on standard input)")
     return parser
 
@@ -46,7 +49,9 @@ def read_lines() -> list[str]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"standard input: expected UTF-8; byte {error.start + 1} is not. Convert it to UTF-8.") from error
+        raise InputError(
+            f"standard input: expected UTF-8; byte {error.start + 1} is not. Convert it to UTF-8."
+        ) from error
     lines = text.replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 
@@ -64,8 +69,9 @@ def predict(trained: runs.TrainedModel, texts: Sequence[str]) -> Iterator[tuple[
     batch_size = min(BATCH_SIZE, max(len(texts), 1))
 
     @jax.jit
-    def run(params: object, inputs: np.ndarray, lengths: np.ndarray) -> jax.Array:
-        return probabilities(trained.model.apply({"params": params}, inputs, lengths=lengths))
+    def run(params: Any, inputs: np.ndarray, lengths: np.ndarray) -> jax.Array:
+        logits: Any = trained.model.apply({"params": params}, inputs, lengths=lengths)
+        return probabilities(logits)
 
     for batch in Examples({"inputs": inputs, "lengths": lengths}).evaluation(batch_size):
         rows = np.asarray(run(trained.params, batch["inputs"], batch["lengths"]))[batch["weight"] > 0]

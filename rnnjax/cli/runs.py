@@ -53,7 +53,9 @@ def newest(accept: Callable[[dict[str, Any]], bool], wanted: str) -> Path:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     if not found:
-        raise InputError(f"--workdir: expected a folder, or {wanted} under {RUNS}/; found none. Train one: rnnjax train.")
+        raise InputError(
+            f"--workdir: expected a folder, or {wanted} under {RUNS}/; found none. Train one: rnnjax train."
+        )
     return max(found)[1]
 
 
@@ -83,9 +85,10 @@ def load_model(workdir: str | None, kind: str, notify: Callable[[str], None]) ->
     model = task.build(config, settings["info"])
     path = checkpoint.newest_whole(folder.checkpoints, notify)
     if path is None:
-        raise InputError(f"--workdir {workdir}: expected a whole checkpoint in {folder.checkpoints}; found none. Train it again.")
+        raise InputError(
+            f"--workdir {workdir}: expected a whole checkpoint in {folder.checkpoints}; found none. Train it again."
+        )
     vocabulary = load_vocabulary(folder.vocabulary)
     tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     return TrainedModel(model, checkpoint.restore_best(path, shapes), vocabulary, settings["info"])
-

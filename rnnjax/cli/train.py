@@ -1,6 +1,5 @@
 """`rnnjax train`."""
 
-import argparse
 import dataclasses
 import datetime
 import json
@@ -44,7 +43,9 @@ def main(arguments: Sequence[str]) -> None:
     host.prepare()
     task = runs.get_task(name)
     if known.preset is not None and known.preset not in task.presets:
-        raise InputError(f"--preset: expected one of {', '.join(task.presets) or 'none'} for {name}; got {known.preset!r}.")
+        raise InputError(
+            f"--preset: expected one of {', '.join(task.presets) or 'none'} for {name}; got {known.preset!r}."
+        )
     preset = dict(task.presets[known.preset]) if known.preset else {}
     parser = make_parser(task, preset)
     if known.help:
@@ -84,7 +85,9 @@ def make_parser(task: "Task | None" = None, preset: dict[str, Any] | None = None
         f" One of: {', '.join(task.presets)}." if task is not None and task.presets else ""
     ))  # fmt: skip
     parser.add_argument("--workdir", metavar="DIR", help="Run folder. (default: runs/NAME/DATE-TIME)")
-    parser.add_argument("--resume", action="store_true", help="Go on with the run in --workdir, or with the newest run.")
+    parser.add_argument(
+        "--resume", action="store_true", help="Go on with the run in --workdir, or with the newest run."
+    )
     parser.add_argument("--overwrite", action="store_true", help="Start again where --workdir holds a run.")
     if task is not None:
         defaults = {field.name: field.default for field in dataclasses.fields(task.config)} | (preset or {})
@@ -115,12 +118,16 @@ def choose_folder(workdir: str | None, task: "Task", resume: bool, overwrite: bo
         workdir = str(runs.RUNS / task.name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
     folder = RunFolder(workdir)
     if folder.holds_run and not (resume or overwrite):
-        raise InputError(f"--workdir {workdir}: expected a folder without a run; it holds one. Add --resume or --overwrite.")
+        raise InputError(
+            f"--workdir {workdir}: expected a folder without a run; it holds one. Add --resume or --overwrite."
+        )
     folder.check_writable()
     return folder
 
 
-def resumed_config(task: "Task", options: dict[str, Any], settings: dict[str, Any], folder: "RunFolder") -> "TrainConfig":
+def resumed_config(
+    task: "Task", options: dict[str, Any], settings: dict[str, Any], folder: "RunFolder"
+) -> "TrainConfig":
     """The settings of the run that is resumed.
 
     Raises:
@@ -132,7 +139,7 @@ def resumed_config(task: "Task", options: dict[str, Any], settings: dict[str, An
     for name, value in options.items():
         if name not in MAY_DIFFER and saved.get(name) != value:
             raise InputError(
-                f"{flag(name)}: expected {saved.get(name)}, with which the run in {folder.path} was started; got {value}. "
+                f"{flag(name)}: expected {saved.get(name)}, as the run in {folder.path} was started; got {value}. "
                 "Leave it out, or start another run."
             )
     try:
@@ -152,12 +159,14 @@ def train(task: "Task", config: "TrainConfig", folder: "RunFolder", settings: di
     if settings is not None:
         if splits.fingerprint != settings["fingerprint"]:
             raise InputError(
-                f"--resume: expected the data that the run in {folder.path} was started with ({settings['dataset']}); they have "
-                "changed. Restore them, or start another run."
+                f"--resume: expected the data ({settings['dataset']}) that the run in {folder.path} was started with; "
+                "they have changed. Restore them, or start another run."
             )
         differing = [name for name, value in environment().items() if settings["environment"].get(name) != value]
         if differing:
-            log.warning("resuming with other %s than before: results will not be the same to the bit", ", ".join(differing))
+            log.warning(
+                "resuming with other %s than before: results will not be the same to the bit", ", ".join(differing)
+            )
     run = Run(task, config, splits, folder)
     with StopRequest() as stop:
         if settings is None:

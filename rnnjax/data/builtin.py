@@ -216,8 +216,10 @@ def python_source() -> str:
 
 def _source(name: str) -> str:
     spec = importlib.util.find_spec(name)  # finds without importing; the loader reads from zip archives too
-    get_source = getattr(spec and spec.loader, "get_source", None)
+    loader = None if spec is None else spec.loader
+    if loader is None or not hasattr(loader, "get_source"):
+        return ""
     try:
-        return (get_source and get_source(name)) or ""
+        return loader.get_source(name) or ""
     except ImportError:  # only compiled files are installed
         return ""

@@ -108,12 +108,19 @@ def read_tiny_shakespeare(folder: Path) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 (hex) of a prepared data set: over its descriptions and its shards' names and sizes (not contents)."""
+    """SHA-256 (hex) of a prepared data set: over its descriptions and its shards' names and sizes (not contents).
+
+    Raises:
+        InputError: something there cannot be read.
+    """
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-        if file.suffix == ".json":
-            digest.update(file.read_bytes())
+    try:
+        for file in sorted(folder.iterdir()):
+            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
+            if file.suffix == ".json":
+                digest.update(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
     return digest.hexdigest()
 
 

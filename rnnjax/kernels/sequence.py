@@ -37,15 +37,15 @@ def zero_where_masked(mask: Bool[Array, "B T"], x: Float[Array, "B T ..."]) -> F
 def masked_step(
     advance: Callable[[Any], tuple[Any, Array]],
     state: Any,
-    initial: Any,
+    fresh: Any,
     mask: Bool[Array, "B"] | None,
     resets: Bool[Array, "B"] | None,
 ) -> tuple[Any, Float[Array, "B H"]]:
-    """Take one step where `mask` is True, from `initial` where `resets` is True: (state, output).
+    """Take one step where `mask` is True, from `fresh` where `resets` is True: (state, output).
 
     Elsewhere the state stays as it is and the output is zero.
     """
-    after, output = advance(state if resets is None else select(resets, initial, state))
+    after, output = advance(state if resets is None else select(resets, fresh, state))
     if mask is None:
         return after, output
     return select(mask, after, state), select(mask, output, jnp.zeros_like(output))

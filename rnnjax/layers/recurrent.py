@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, State
+from rnnjax.cells.base import Cell, CellOptions, Constants, Fused, State
 from rnnjax.cells.gru import GRUCell, GRUOptions
 from rnnjax.cells.lstm import LSTMCell, LSTMOptions
 from rnnjax.cells.simple import SimpleRNNCell, SimpleRNNOptions
@@ -33,8 +33,9 @@ class LayerOptions:
     unroll: int = 1
     """Steps of the loop that are compiled as one."""
     implementation: str = "auto"
-    """"scan" differentiates a scan step by step; "fused" forms weight gradients after the loop, which is faster, and is only for
-    cells with such a form and for reverse-mode derivatives; "auto" is "fused" where the cell has it. Values and gradients agree."""
+    """"scan" differentiates a scan step by step; "fused" forms weight gradients after the loop: faster, for cells with
+    such a form, and with reverse-mode derivatives only; "auto" is "fused" where the cell has it. Both have the same
+    parameters, and agree in values and gradients."""
 
 
 class RecurrentLayer(LayerOptions, nn.Module):
@@ -44,7 +45,9 @@ class RecurrentLayer(LayerOptions, nn.Module):
         """Check options where they are written, not where they are first used."""
         if self.implementation not in IMPLEMENTATIONS:
             expected = ", ".join(IMPLEMENTATIONS)
-            raise ValueError(f"{type(self).__name__} expects implementation to be one of {expected}; got {self.implementation!r}.")
+            raise ValueError(
+                f"{type(self).__name__} expects implementation to be one of {expected}; got {self.implementation!r}."
+            )
         if isinstance(self, CellOptions):
             self.check(type(self).__name__)
         super().__post_init__()
@@ -75,8 +78,8 @@ class RecurrentLayer(LayerOptions, nn.Module):
         Args:
             x: inputs `[B, T, D]`.
             lengths: `[B]`, the number of real steps of each example; the rest is right padding.
-            mask: `[B, T]`, True at real steps, in any pattern; instead of `lengths`. A masked step changes no state, its
-                output is zero, and nothing that stands there (NaN included) reaches a value or a gradient.
+            mask: `[B, T]`, True at real steps, in any pattern; instead of `lengths`. A masked step changes no state,
+                its output is zero, and nothing that stands there (NaN included) reaches a value or a gradient.
             resets: `[B, T]`, True where the state returns to its initial value before the step is taken. A reset at a
                 masked step does nothing.
             initial_state: the cell's state at the start; zeros by default.
@@ -113,15 +116,15 @@ class RecurrentLayer(LayerOptions, nn.Module):
             initial = like(name, initial, initial_state)
 
         steps = Steps(z, *jax.tree.map(jnp.transpose, (mask, resets)))  # [T, B, ...]
-        run = self._run_fused if self._uses_fused(cell) else self._run_scan
-        final, y = run(cell, initial, constants, steps, return_sequences)
-        outputs = jnp.swapaxes(y, 0, 1) if return_sequences else cell.output(final)
+        form = None if self.implementation == "scan" else cell.fused()
+        if form is not None:
+            final, y = self._run_fused(form, cell, initial, constants, steps, return_sequences)
+        elif self.implementation == "fused":
+            raise ValueError(f"{name} with these options has no fused form. Use implementation='auto'.")
+        else:
+            final, y = self._run_scan(cell, initial, constants, steps, return_sequences)
+        outputs = cell.output(final) if y is None else jnp.swapaxes(y, 0, 1)
         return (final, outputs) if return_state else outputs
-
-    def _uses_fused(self, cell: Cell) -> bool:
-        if self.implementation == "fused" and cell.fused() is None:
-            raise ValueError(f"{type(cell).__name__} with these options has no fused form. Use implementation='auto'.")
-        return self.implementation != "scan" and cell.fused() is not None
 
     def _run_scan(
         self, cell: Cell, initial: State, constants: Constants, steps: Steps, return_sequences: bool
@@ -143,10 +146,9 @@ class RecurrentLayer(LayerOptions, nn.Module):
         return scan(cell, initial, initial, constants, steps)
 
     def _run_fused(
-        self, cell: Cell, initial: State, constants: Constants, steps: Steps, return_sequences: bool
+        self, form: Fused, cell: Cell, initial: State, constants: Constants, steps: Steps, return_sequences: bool
     ) -> tuple[State, Float[Array, "T B H"] | None]:
-        form, dtype = cell.fused(), steps.z.dtype
-        mask = constants.recurrent_mask
+        dtype, mask = steps.z.dtype, constants.recurrent_mask
         return recurrence(
             Loop(form.combine, form.additive, self.reverse, self.unroll, return_sequences),
             cell.recurrent_kernel.astype(dtype),
@@ -158,7 +160,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
 
 
 def resolve_mask(
-    name: str, shape: tuple[int, int], lengths: Array | None, mask: Array | None
+    name: str, shape: tuple[int, ...], lengths: Array | None, mask: Array | None
 ) -> Bool[Array, "B T"] | None:
     """The mask that `lengths` or `mask` mean, None for all steps real.
 
@@ -176,7 +178,7 @@ def resolve_mask(
     return mask_from_lengths(lengths, shape[1])
 
 
-def check_steps(name: str, argument: str, value: Array | None, shape: tuple[int, int]) -> None:
+def check_steps(name: str, argument: str, value: Array | None, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless `value` is absent or boolean `[B, T]`."""
     if value is not None and (value.shape != shape or value.dtype != bool):
         raise ValueError(f"{name} expects {argument} as booleans {shape}; got {value.dtype} {value.shape}.")
@@ -188,11 +190,15 @@ def like(name: str, expected: State, given: State) -> State:
     Raises:
         ValueError: its structure or shapes are others.
     """
-    if jax.tree.structure(given) != jax.tree.structure(expected):
-        raise ValueError(f"{name} expects an initial_state of type {type(expected).__name__}; got {type(given).__name__}.")
+    if jax.tree.structure(given) != jax.tree.structure(expected):  # type: ignore[operator]
+        raise ValueError(
+            f"{name} expects an initial_state of type {type(expected).__name__}; got {type(given).__name__}."
+        )
     shapes = [leaf.shape for leaf in jax.tree.leaves(given)]
     if shapes != [leaf.shape for leaf in jax.tree.leaves(expected)]:
-        raise ValueError(f"{name} expects an initial_state of arrays {jax.tree.leaves(expected)[0].shape}; got {shapes}.")
+        raise ValueError(
+            f"{name} expects an initial_state of arrays {jax.tree.leaves(expected)[0].shape}; got {shapes}."
+        )
     return jax.tree.map(lambda e, g: jnp.asarray(g, e.dtype), expected, given)
 
 

@@ -34,7 +34,7 @@ class LanguageModel(nn.Module):
         return_state: bool = False,
         deterministic: bool = True,
     ) -> Any:
-        """Logits `[B, T, V]` of the token after each position; with `return_state`, the final state and those logits."""
+        """Logits `[B, T, V]` of the token after each position; with `return_state`, the final state and they."""
         x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
         recurrent = self.stack.clone(parent=self, name="recurrent")
         state, x = recurrent(

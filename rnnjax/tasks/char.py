@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -73,8 +72,8 @@ class Config(TrainConfig):
 def load(config: Config) -> Splits:
     """Read a text, and cut it in order into training, validation and test parts.
 
-    tiny_shakespeare has its validation on the last 10 %, as the tutorial and nanoGPT do, and its test figure on the later half
-    of that, with the model chosen on the earlier half. Other texts are cut 80/10/10.
+    tiny_shakespeare has its validation on the last 10 %, as the tutorial and nanoGPT do, and its test figure on the
+    later half of that, with the model chosen on the earlier half. Other texts are cut 80/10/10.
 
     Raises:
         InputError: the text is missing, unreadable or too short.
@@ -111,7 +110,9 @@ def read(config: Config) -> tuple[str, str, str]:
                     f"--dataset tfds: expected tiny_shakespeare prepared by TFDS, or a network to fetch it; {error}. "
                     "Name the folder with --data-dir, or use --dataset builtin."
                 ) from error
-            log.warning("NO tiny_shakespeare AND NO NETWORK (%s): training on the BUILT-IN TEXT, sources of Python", error)
+            log.warning(
+                "NO tiny_shakespeare AND NO NETWORK (%s): training on the BUILT-IN TEXT, sources of Python", error
+            )
             return read_builtin()
         return "tiny_shakespeare", tfds.fingerprint(folder), tfds.read_tiny_shakespeare(folder)
     return config.dataset, files.fingerprint(config.dataset), files.read_text(config.dataset)

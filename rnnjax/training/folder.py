@@ -48,7 +48,9 @@ class RunFolder:
         if not parent.is_dir():
             raise InputError(f"--workdir {self.path}: expected a folder; {parent} is a file. Name another folder.")
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise InputError(f"--workdir {self.path}: expected a folder that can be written; {parent} cannot. Name another.")
+            raise InputError(
+                f"--workdir {self.path}: expected a folder that can be written; {parent} cannot. Name another."
+            )
 
     def start(self, settings: Mapping[str, Any], vocabulary: Any) -> None:
         """Make the folder, clear away an earlier run, and write what a run starts with.
@@ -88,7 +90,9 @@ class RunFolder:
             if not {"task", "config", "info", "dataset", "fingerprint"} <= set(settings):
                 raise ValueError("keys are missing")
         except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{self.config}: expected the configuration of a run; cannot read it ({error}).") from error
+            raise InputError(
+                f"{self.config}: expected the configuration of a run; cannot read it ({error})."
+            ) from error
         return settings
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:

@@ -81,7 +81,12 @@ def make_train_step(
 
     def objective(params: Any, state: TrainState, batch: Any, key: Array) -> tuple[Array, tuple[Any, Sums]]:
         carry, outputs = forward(
-            model, params, batch, state.carry, deterministic=False, rngs={"dropout": jax.random.fold_in(key, state.step)}
+            model,
+            params,
+            batch,
+            state.carry,
+            deterministic=False,
+            rngs={"dropout": jax.random.fold_in(key, state.step)},
         )
         sums = task.loss(outputs, batch)
         total, count = sums["loss"]

@@ -281,6 +281,8 @@ def test_fingerprint(prepared, tmp_path):
     middle = tfds.fingerprint(folder)
     truncate(folder)
     assert len({before, middle, tfds.fingerprint(folder)}) == 3
+    with pytest.raises(InputError, match="cannot be read"):
+        tfds.fingerprint(tmp_path / "none")
 
 
 def test_reading_is_silent_and_needs_neither_tensorflow_nor_jax(prepared):

@@ -41,12 +41,15 @@ def assert_close(got, want, atol: float = 1e-12) -> None:
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=0, atol=atol), tuple(got), tuple(want))
 
 
+def state_of(case, dtype=np.float64):
+    return case.random_state(2, B, H, dtype)
+
+
 STEPS = {
-    "all": {},
-    "lengths": {"lengths": LENGTHS},
-    "mask": {"mask": MASK},
-    "resets": {"resets": RESETS},
-    "mask_resets": {"mask": MASK, "resets": RESETS},
+    "all": lambda case: {},
+    "lengths": lambda case: {"lengths": LENGTHS},
+    "state_mask": lambda case: {"mask": MASK, "initial_state": state_of(case)},
+    "state_resets": lambda case: {"resets": RESETS, "initial_state": state_of(case)},
 }
 
 
@@ -56,15 +59,14 @@ STEPS = {
 def test_layer_equals_the_loop(name, reverse, steps, x64):
     case, x = CASES[name], inputs()
     params = case.random_params(1, D, H)
-    apply = jitted(name, reverse=reverse)
-    for state in (None, case.random_state(2, B, H)):
-        expected, outputs = case.run(params, x, initial=state, reverse=reverse, **STEPS[steps])
-        final, y = apply(variables_of(params), x, initial_state=state, **STEPS[steps])
-        assert type(final).__name__ == case.layer + "State"
-        assert_close(final, expected)
-        np.testing.assert_allclose(y, outputs, rtol=0, atol=1e-12)
-        if "mask" in STEPS[steps]:
-            assert np.all(np.asarray(y)[~MASK] == 0)
+    keywords = STEPS[steps](case)
+    final, y = jitted(name, reverse=reverse)(variables_of(params), x, **keywords)
+    expected, outputs = case.run(params, x, initial=keywords.pop("initial_state", None), reverse=reverse, **keywords)
+    assert type(final).__name__ == case.layer + "State"
+    assert_close(final, expected)
+    np.testing.assert_allclose(y, outputs, rtol=0, atol=1e-12)
+    if steps == "state_mask":
+        assert np.all(np.asarray(y)[~MASK] == 0)
 
 
 @pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
@@ -119,23 +121,39 @@ def test_layer_is_the_cell_called_step_by_step(name, x64):
     assert_close(final, state, 1e-13)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_cut_anywhere_with_the_state_carried_changes_nothing(name, reverse, x64):
+def test_a_cut_with_the_state_carried_changes_nothing(name, reverse, x64):
     """Resets included: after the cut they still go to zeros and not to what was carried."""
     case, x = CASES[name], inputs(6)
     variables = variables_of(case.random_params(1, D, H))
-    apply = jitted(name, reverse=reverse)
-    for keywords in ({}, {"mask": MASK}, {"mask": MASK, "resets": RESETS}):
-        whole, y = apply(variables, x, **keywords)
-        for cut in (1, 3, 5):
-            pieces = [slice(0, cut), slice(cut, T)]
-            state = None
-            for piece in reversed(pieces) if reverse else pieces:
-                part = {key: value[:, piece] for key, value in keywords.items()}
-                state, outputs = apply(variables, x[:, piece], initial_state=state, **part)
-                np.testing.assert_allclose(outputs, y[:, piece], rtol=0, atol=1e-12)
-            assert_close(state, whole)
+    apply, state, carried = jitted(name, reverse=reverse), state_of(case), state_of(case)
+    whole, y = apply(variables, x, mask=MASK, resets=RESETS, initial_state=state)
+    pieces = [slice(0, 2), slice(2, T)]
+    for piece in reversed(pieces) if reverse else pieces:
+        carried, outputs = apply(
+            variables, x[:, piece], mask=MASK[:, piece], resets=RESETS[:, piece], initial_state=carried
+        )
+        np.testing.assert_allclose(outputs, y[:, piece], rtol=0, atol=1e-12)
+    assert_close(carried, whole)
+
+    @given(
+        mask=hnp.arrays(bool, (B, T)),
+        resets=hnp.arrays(bool, (B, T)),
+        cuts=st.lists(st.integers(0, T), min_size=B, max_size=B),
+    )
+    def check(mask, resets, cuts):
+        """Each example cut where it likes, its other piece masked."""
+        early = np.arange(T)[None, :] < np.asarray(cuts)[:, None]
+        whole, y = apply(variables, x, mask=mask, resets=resets, initial_state=state)
+        first, second = (mask & ~early, mask & early) if reverse else (mask & early, mask & ~early)
+        middle, y_first = apply(variables, x, mask=first, resets=resets, initial_state=state)
+        final, y_second = apply(variables, x, mask=second, resets=resets, initial_state=middle)
+        assert_close(final, whole)
+        np.testing.assert_allclose(y_first + y_second, y, rtol=0, atol=1e-12)
+
+    with jax.enable_x64(True):
+        check()
 
 
 @pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
@@ -236,8 +254,7 @@ def test_gradients_equal_finite_differences_of_the_loop(name, x64):
     assert np.all(np.asarray(got[2])[~mask] == 0)
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("name", "reverse"), [*((name, False) for name in CASES), ("lstm", True)])
 def test_what_stands_in_padding_reaches_nothing(name, reverse):
     case, x = CASES[name], inputs(16, np.float32)
     variables = variables_of(case.random_params(1, D, H, np.float32))
