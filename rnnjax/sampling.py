@@ -101,7 +101,7 @@ def choose(
     key: Array, logits: Float[Array, " V"], *, temperature: float, top_k: int | None, top_p: float | None
 ) -> Int[Array, ""]:
     """Draw one token; see `Sampler` for the options."""
-    if temperature == 0:
+    if temperature < jnp.finfo(logits.dtype).tiny:  # 0, or so little above that it is 0 in this type
         return logits.argmax()
     logits = (logits - logits.max()) / temperature
     if top_k is not None and top_k < logits.shape[0]:

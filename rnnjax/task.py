@@ -58,8 +58,8 @@ class TrainConfig:
     """Folder of TFDS data sets. By default TFDS_DATA_DIR, or else the folder that TFDS uses."""
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     """Decides initial weights, the validation split, the order of batches and dropout."""
-    epochs: Count = 10
-    """Most passes over the training data."""
+    epochs: Count | Literal["auto"] = 10
+    """Most passes over the training data; auto: 3, or as many as make 450 steps where the data are small."""
     batch_size: Count = 128
     """Examples (or streams of text) in one step."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
@@ -72,8 +72,9 @@ class TrainConfig:
     """Scale gradients down to this global norm; 0 disables."""
     ema_decay: Rate = 0.0
     """Evaluate and keep an exponential moving average of the weights with this decay a step; 0 disables."""
-    patience: OptionalCount = 3
-    """Stop after this many epochs without a lower val_loss; 0 never stops early. The best weights are kept anyway."""
+    patience: OptionalCount | Literal["auto"] = 3
+    """Stop after this many epochs without a lower val_loss; 0 never stops early; auto: 3, or as many as make 450 steps
+    where the data are small. The best weights are kept anyway."""
 
     def __post_init__(self) -> None:
         """Hold every value against its type.
@@ -114,6 +115,16 @@ def _fits(kind: Any, value: Any) -> bool:
     if kind in (int, float) and isinstance(value, bool):
         return False
     return isinstance(value, (int, float) if kind is float else kind)
+
+
+def num_epochs(config: TrainConfig, steps_per_epoch: int) -> int:
+    """What `--epochs` means for data of this size."""
+    return max(3, math.ceil(450 / steps_per_epoch)) if config.epochs == "auto" else config.epochs
+
+
+def patience(config: TrainConfig, steps_per_epoch: int) -> int:
+    """What `--patience` means for data of this size, in epochs."""
+    return max(3, math.ceil(450 / steps_per_epoch)) if config.patience == "auto" else config.patience
 
 
 class Source(Protocol):

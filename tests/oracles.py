@@ -206,11 +206,14 @@ CASES = {
     "simple": Case("SimpleRNN", {}, simple_step, ("candidate",), 1),
     "simple_relu": Case("SimpleRNN", _relu_options(), relu_step, ("candidate",), 1),
     "lstm": Case("LSTM", {}, lstm_step, LSTM_BLOCKS, 2),
-    "lstm_peephole": Case("LSTM", {"peephole": True}, lstm_step, LSTM_BLOCKS, 2),
+    "lstm_peephole": Case("LSTM", {"peephole": True}, lstm_step, LSTM_BLOCKS, 2, has_fused=False),
     "gru": Case("GRU", {}, gru_step, GRU_BLOCKS, 1),
-    "gru_before": Case("GRU", {"reset_after": False}, gru_before_step, GRU_BLOCKS, 1),
+    "gru_before": Case("GRU", {"reset_after": False}, gru_before_step, GRU_BLOCKS, 1, has_fused=False),
 }
 """Every cell there is."""
+
+WAYS = [(name, implementation) for name, case in CASES.items() for implementation in case.implementations]
+"""Every cell in every way that its layer can run."""
 
 
 def central_differences(function: Callable[[Any], float], tree: Any, eps: float = 1e-6) -> Any:

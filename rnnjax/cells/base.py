@@ -10,6 +10,8 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from rnnjax.kernels.fused import StepRule
+
 Initializer = Callable[..., Array]
 State = Any  # a NamedTuple of [B, H] arrays, named by each cell
 
@@ -23,16 +25,6 @@ class Constants(NamedTuple):
 
     input_mask: Float[Array, "B D"] | None
     recurrent_mask: Float[Array, "B H"] | None
-
-
-class Fused(NamedTuple):
-    """The form of a cell whose step is combine(weights, state, z, (recurrent_mask * h) @ recurrent_kernel)."""
-
-    combine: Callable[[Any, Any, Array, Array], Any]
-    additive: bool
-    """`combine` only ever adds z and the product."""
-    weights: Callable[[Any], Any] = lambda dtype: None
-    """What else the cell multiplies or adds by, in the type of the computation."""
 
 
 @dataclasses.dataclass
@@ -92,8 +84,8 @@ class Cell(CellOptions, nn.Module):
         """One step from pre-activations `z`, of which `project` made G = num_blocks * H columns."""
         raise NotImplementedError
 
-    def fused(self) -> Fused | None:
-        """The form in which `kernels.fused` can run this cell; None where it cannot."""
+    def fused(self) -> tuple[StepRule, Float[Array, "G"] | None] | None:
+        """For `kernels.fused`, the rule of this cell and its recurrent bias; None where the cell has no such form."""
         return None
 
     def output(self, state: State) -> Float[Array, "B H"]:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, Fused, drop
+from rnnjax.cells.base import Cell, CellOptions, Constants, drop
+from rnnjax.kernels.fused import StepRule
 from rnnjax.kernels.sequence import sigmoid
 
 GATES = ("update", "reset", "candidate")
@@ -64,7 +65,10 @@ class GRUCell(GRUOptions, Cell):
         dropped = drop(state.h, constants.recurrent_mask)
         kernel = self.recurrent_kernel.astype(z.dtype)
         if self.reset_after:
-            state = combine(self._recurrent_bias(z.dtype), state, z, dropped @ kernel)
+            product = dropped @ kernel
+            if self.use_bias:
+                product = product + self.recurrent_bias.astype(z.dtype)[None, :]
+            state, _ = forward(state, z, product)
         else:
             width = 2 * self.features
             update, reset = jnp.split(sigmoid(z[:, :width] + dropped @ kernel[:, :width]), 2, axis=1)
@@ -72,20 +76,45 @@ class GRUCell(GRUOptions, Cell):
             state = GRUState(update * state.h + (1 - update) * candidate)
         return state, state.h
 
-    def fused(self) -> Fused | None:
+    def fused(self) -> tuple[StepRule, Float[Array, "3H"] | None] | None:
         """With the reset gate after the product."""
-        return Fused(combine, additive=False, weights=self._recurrent_bias) if self.reset_after else None
-
-    def _recurrent_bias(self, dtype: Any) -> Float[Array, "1 3H"] | None:
-        return self.recurrent_bias.astype(dtype)[None, :] if self.use_bias else None
+        return (RULE, self.recurrent_bias if self.use_bias else None) if self.reset_after else None
 
 
-def combine(
-    bias: Float[Array, "1 3H"] | None, state: GRUState, z: Float[Array, "B 3H"], product: Float[Array, "B 3H"]
-) -> GRUState:
+class Kept(NamedTuple):
+    """What the derivative of a step needs."""
+
+    gates: Float[Array, "B 2H"]
+    candidate: Float[Array, "B H"]
+    product: Float[Array, "B H"]
+    """The candidate's block."""
+    h: Float[Array, "B H"]
+    """Before the step."""
+
+
+def forward(state: GRUState, z: Float[Array, "B 3H"], product: Float[Array, "B 3H"]) -> tuple[GRUState, Kept]:
     """The next state, with the reset gate after the product, from both pre-activations."""
-    recurrent = product if bias is None else product + bias
     width = 2 * z.shape[1] // 3
-    update, reset = jnp.split(sigmoid(z[:, :width] + recurrent[:, :width]), 2, axis=1)
-    candidate = jnp.tanh(z[:, width:] + reset * recurrent[:, width:])
-    return GRUState(update * state.h + (1 - update) * candidate)
+    gates = sigmoid(z[:, :width] + product[:, :width])
+    update, reset = jnp.split(gates, 2, axis=1)
+    candidate = jnp.tanh(z[:, width:] + reset * product[:, width:])
+    return GRUState(update * state.h + (1 - update) * candidate), Kept(gates, candidate, product[:, width:], state.h)
+
+
+def backward(kept: Kept, gradient: GRUState) -> tuple[Float[Array, "B 3H"], Float[Array, "B 3H"], GRUState]:
+    """Gradients of z, of the product, and of the state other than through the product."""
+    update, reset = jnp.split(kept.gates, 2, axis=1)
+    d_candidate = gradient.h * (1 - update) * (1 - kept.candidate * kept.candidate)
+    d_gates = jnp.concatenate(
+        [
+            gradient.h * (kept.h - kept.candidate) * update * (1 - update),
+            d_candidate * kept.product * reset * (1 - reset),
+        ],
+        axis=1,
+    )
+    dz = jnp.concatenate([d_gates, d_candidate], axis=1)
+    d_product = jnp.concatenate([d_gates, d_candidate * reset], axis=1)
+    return dz, d_product, GRUState(gradient.h * update)
+
+
+RULE = StepRule(forward, backward, additive=False)

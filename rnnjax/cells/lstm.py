@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, Fused, drop
+from rnnjax.cells.base import Cell, CellOptions, Constants, drop
+from rnnjax.kernels.fused import StepRule
 from rnnjax.kernels.sequence import sigmoid
 
 GATES = ("input", "forget", "output", "candidate")
@@ -74,12 +75,12 @@ class LSTMCell(LSTMOptions, Cell):
         product = drop(state.h, constants.recurrent_mask) @ self.recurrent_kernel.astype(z.dtype)  # [B, 4H]
         if self.peephole:
             return self._peephole_step(state.c, z + product)
-        state = combine(None, state, z, product)
+        state, _ = forward(state, z, product)
         return state, state.h
 
-    def fused(self) -> Fused | None:
+    def fused(self) -> tuple[StepRule, None] | None:
         """Without peepholes."""
-        return None if self.peephole else Fused(combine, additive=True)
+        return None if self.peephole else (RULE, None)
 
     def _peephole_step(self, c: Float[Array, "B H"], z: Float[Array, "B 4H"]) -> tuple[LSTMState, Float[Array, "B H"]]:
         i, f, o, g = jnp.split(z, 4, axis=1)
@@ -89,10 +90,41 @@ class LSTMCell(LSTMOptions, Cell):
         return LSTMState(h, new_c), h
 
 
-def combine(weights: None, state: LSTMState, z: Float[Array, "B 4H"], product: Float[Array, "B 4H"]) -> LSTMState:
+class Kept(NamedTuple):
+    """What the derivative of a step needs."""
+
+    gates: Float[Array, "B 3H"]
+    candidate: Float[Array, "B H"]
+    c: Float[Array, "B H"]
+    """Before the step."""
+
+
+def forward(state: LSTMState, z: Float[Array, "B 4H"], product: Float[Array, "B 4H"]) -> tuple[LSTMState, Kept]:
     """The next state, from the pre-activations of inputs and of the previous output."""
     z = z + product
     width = z.shape[1] // 4
-    i, f, o = jnp.split(sigmoid(z[:, : 3 * width]), 3, axis=1)
-    c = f * state.c + i * jnp.tanh(z[:, 3 * width :])
-    return LSTMState(o * jnp.tanh(c), c)
+    gates, g = sigmoid(z[:, : 3 * width]), jnp.tanh(z[:, 3 * width :])
+    i, f, o = jnp.split(gates, 3, axis=1)
+    c = f * state.c + i * g
+    return LSTMState(o * jnp.tanh(c), c), Kept(gates, g, state.c)
+
+
+def backward(kept: Kept, gradient: LSTMState) -> tuple[Float[Array, "B 4H"], Float[Array, "B 4H"], LSTMState]:
+    """Gradients of z, of the product, and of the state other than through the product."""
+    i, f, o = jnp.split(kept.gates, 3, axis=1)
+    g, c = kept.candidate, kept.c
+    squashed = jnp.tanh(f * c + i * g)
+    dc = gradient.c + gradient.h * o * (1 - squashed * squashed)
+    dz = jnp.concatenate(
+        [
+            dc * g * i * (1 - i),
+            dc * c * f * (1 - f),
+            gradient.h * squashed * o * (1 - o),
+            dc * i * (1 - g * g),
+        ],
+        axis=1,
+    )
+    return dz, dz, LSTMState(jnp.zeros_like(dc), dc * f)
+
+
+RULE = StepRule(forward, backward, additive=True)

@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, Fused, drop
+from rnnjax.cells.base import Cell, CellOptions, Constants, drop
+from rnnjax.kernels.fused import StepRule
 
 
 class SimpleRNNState(NamedTuple):
@@ -46,12 +48,17 @@ class SimpleRNNCell(SimpleRNNOptions, Cell):
     ) -> tuple[SimpleRNNState, Float[Array, "B H"]]:
         """One step from input pre-activations."""
         product = drop(state.h, constants.recurrent_mask) @ self.recurrent_kernel.astype(z.dtype)
-        state = self._combine(None, state, z, product)
+        state = SimpleRNNState(self.activation_fn(z + product))
         return state, state.h
 
-    def fused(self) -> Fused | None:
+    def fused(self) -> tuple[StepRule, None]:
         """With any activation."""
-        return Fused(self._combine, additive=True)
+        return StepRule(self._forward, self._backward, additive=True), None
 
-    def _combine(self, weights: None, state: SimpleRNNState, z: Array, product: Array) -> SimpleRNNState:
-        return SimpleRNNState(self.activation_fn(z + product))
+    def _forward(self, state: SimpleRNNState, z: Array, product: Array) -> tuple[SimpleRNNState, Array]:
+        z = z + product
+        return SimpleRNNState(self.activation_fn(z)), z
+
+    def _backward(self, z: Array, gradient: SimpleRNNState) -> tuple[Array, Array, SimpleRNNState]:
+        (dz,) = jax.vjp(self.activation_fn, z)[1](gradient.h)
+        return dz, dz, SimpleRNNState(jnp.zeros_like(dz))

@@ -1,12 +1,12 @@
 """The command line: where tasks and training meet. Imports are late, so that --help and --list answer at once."""
 
 import errno
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from rnnjax.cli import notices
 from rnnjax.errors import InputError, RunError
 
 COMMANDS = {
@@ -23,25 +23,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line on standard error.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("rnnjax").setLevel(logging.INFO)
+    with notices.hold():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
     try:
-        if not arguments or arguments[0] in ("-h", "--help"):
+        if arguments and arguments[0] in ("-h", "--help"):
             print("usage: rnnjax COMMAND [options]\n")
             for name, description in COMMANDS.items():
                 print(f"  {name:<10}{description}")
             print("\nrnnjax COMMAND --help shows a command's options.")
-            return 0 if arguments else 2
-        if arguments[0] not in COMMANDS:
-            raise InputError(f"rnnjax: expected a command ({', '.join(COMMANDS)}); got {arguments[0]!r}.")
+            return 0
+        if not arguments or arguments[0] not in COMMANDS:
+            came = repr(arguments[0]) if arguments else "none"
+            raise InputError(f"expected a command ({', '.join(COMMANDS)}); got {came}. rnnjax --help describes them.")
         import_module(f"rnnjax.cli.{arguments[0]}").main(arguments[1:])
         sys.stdout.flush()
+    except SystemExit as end:  # argparse has shown the help
+        return int(end.code or 0)
     except InputError as error:
         return _fail(error, 2)
     except RunError as error:
         return _fail(error, getattr(error, "exit_status", 1))
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was saved", 130)
+    except MemoryError as error:
+        return _fail(f"out of memory ({error}); try a smaller --batch-size or model", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush is quiet
         return 1

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from rnnjax.cli import host, runs
+from rnnjax.cli import host, notices, runs
 from rnnjax.cli.options import Parser, convert
 from rnnjax.task import Bounds, Count, Fraction, NotNegative
 
@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     sampler = Sampler(
         trained.model, trained.params, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
     )
+    notices.release()
     chunks = sampler.sample(prompt, options.length, seed=options.seed, num_samples=options.num_samples)
     if options.num_samples == 1:
         write(options.prompt)

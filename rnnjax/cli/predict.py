@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rnnjax.cli import host, runs
+from rnnjax.cli import host, notices, runs
 from rnnjax.cli.options import Parser
 from rnnjax.errors import InputError
 
@@ -34,9 +34,26 @@ def main(arguments: Sequence[str]) -> None:
     trained = runs.load_model(options.workdir, "classifier", log.warning)
     if options.text is None and sys.stdin.isatty():
         log.info("reading texts from the terminal, one a line; Ctrl-D ends them")
-    texts = read_lines() if options.text is None else [options.text]
+        notices.release()
+    texts = read_lines() if options.text is None else [given_text(options.text)]
+    notices.release()
     for label, probability in predict(trained, texts):
-        print(f"{label}\t{probability:.4f}")
+        # In UTF-8 whatever the locale, as the texts came.
+        sys.stdout.buffer.write(f"{label}\t{probability:.4f}\n".encode())
+    sys.stdout.buffer.flush()
+
+
+def given_text(text: str) -> str:
+    """`--text`, as it was given.
+
+    Raises:
+        InputError: it is not UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Python shows other bytes of a command line as lone surrogates
+        raise InputError(f"--text: expected UTF-8; got {text!a}. Convert it to UTF-8.") from None
+    return text
 
 
 def read_lines() -> list[str]:

@@ -1,5 +1,6 @@
 """Find run folders, and load what is in them."""
 
+import datetime
 import importlib
 import json
 from collections.abc import Callable
@@ -38,8 +39,8 @@ def get_task(name: str) -> "Task":
     return task
 
 
-def newest(accept: Callable[[dict[str, Any]], bool], wanted: str) -> Path:
-    """The run under runs/ that was started last, among those whose config.json `accept` takes.
+def newest(accept: Callable[[dict[str, Any], Path], bool], wanted: str) -> Path:
+    """The run under runs/ that was started last, among those whose config.json and folder `accept` takes.
 
     Raises:
         InputError: there is none.
@@ -48,8 +49,8 @@ def newest(accept: Callable[[dict[str, Any]], bool], wanted: str) -> Path:
     for path in RUNS.glob("**/config.json"):
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
-            if settings["task"] in TASKS and accept(settings):
-                found.append((settings["created"], path.parent))
+            if settings["task"] in TASKS and accept(settings, path.parent):
+                found.append((datetime.datetime.fromisoformat(settings["created"]).astimezone(), path.parent))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     if not found:
@@ -74,21 +75,27 @@ def load_model(workdir: str | None, kind: str, notify: Callable[[str], None]) ->
     from rnnjax.training.folder import RunFolder
 
     if workdir is None:
-        workdir = str(newest(lambda settings: TASKS[settings["task"]].kind == kind, f"a run of a {kind}"))
+
+        def is_trained(settings: dict[str, Any], path: Path) -> bool:
+            return TASKS[settings["task"]].kind == kind and bool(checkpoint.steps(RunFolder(path).checkpoints))
+
+        workdir = str(newest(is_trained, f"a run of a {kind} with a checkpoint"))
         notify(f"using {workdir}")
     folder = RunFolder(workdir)
     settings = folder.read_config()
     task = get_task(settings["task"])
     if TASKS[task.name].kind != kind:
         raise InputError(f"--workdir {workdir}: expected a run of a {kind}; it holds a run of {task.name}.")
-    config: TrainConfig = task.config(**settings["config"])
-    model = task.build(config, settings["info"])
+    with folder.explain_config():
+        config: TrainConfig = task.config(**settings["config"])
+        model = task.build(config, settings["info"])
+        tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     path = checkpoint.newest_whole(folder.checkpoints, notify)
     if path is None:
         raise InputError(
             f"--workdir {workdir}: expected a whole checkpoint in {folder.checkpoints}; found none. Train it again."
         )
     vocabulary = load_vocabulary(folder.vocabulary)
-    tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
-    return TrainedModel(model, checkpoint.restore_best(path, shapes), vocabulary, settings["info"])
+    with folder.explain_config():
+        return TrainedModel(model, checkpoint.restore_best(path, shapes), vocabulary, settings["info"])

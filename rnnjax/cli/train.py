@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rnnjax.cli import host, runs
+from rnnjax.cli import host, notices, runs
 from rnnjax.cli.options import Parser, add_fields, flag, resolve_aliases
 from rnnjax.errors import InputError
 from rnnjax.tasks import TASKS
@@ -61,9 +61,10 @@ def main(arguments: Sequence[str]) -> None:
     settings = folder.read_config() if resume else None
     config = resumed_config(task, options, settings, folder) if settings else task.config(**options)
     if resume and folder.is_finished:
+        notices.release()
         log.info("%s: this run is finished; nothing to do", folder.path)
         return
-    train(task, config, folder, settings)
+    train(task, config, folder, settings, overwrite=overwrite, claim=workdir is None)
 
 
 CONTROLS = {"help", "list", "task", "preset", "workdir", "resume", "overwrite"}
@@ -99,7 +100,7 @@ def resumed_task(workdir: str | None) -> str:
     """The task of the run that `--resume` goes on with, where no task was named."""
     from rnnjax.training.folder import RunFolder
 
-    path = runs.newest(lambda _: True, "a run") if workdir is None else Path(workdir)
+    path = runs.newest(lambda *_: True, "a run") if workdir is None else Path(workdir)
     name: str = RunFolder(path).read_config()["task"]
     return name
 
@@ -113,15 +114,12 @@ def choose_folder(workdir: str | None, task: "Task", resume: bool, overwrite: bo
     from rnnjax.training.folder import RunFolder
 
     if workdir is None and resume:
-        workdir = str(runs.newest(lambda settings: settings["task"] == task.name, f"a run of {task.name}"))
+        workdir = str(runs.newest(lambda settings, _: settings["task"] == task.name, f"a run of {task.name}"))
     if workdir is None:
         workdir = str(runs.RUNS / task.name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
     folder = RunFolder(workdir)
-    if folder.holds_run and not (resume or overwrite):
-        raise InputError(
-            f"--workdir {workdir}: expected a folder without a run; it holds one. Add --resume or --overwrite."
-        )
-    folder.check_writable()
+    if not resume:
+        folder.check_new(overwrite)
     return folder
 
 
@@ -142,16 +140,31 @@ def resumed_config(
                 f"{flag(name)}: expected {saved.get(name)}, as the run in {folder.path} was started; got {value}. "
                 "Leave it out, or start another run."
             )
-    try:
+    with folder.explain_config():
         config: TrainConfig = task.config(**{**saved, **{name: options[name] for name in MAY_DIFFER & options.keys()}})
-    except TypeError as error:
-        raise InputError(f"{folder.config}: expected the settings of {task.name}; {error}.") from error
     return config
 
 
-def train(task: "Task", config: "TrainConfig", folder: "RunFolder", settings: dict[str, Any] | None) -> None:
-    """Load the data, train, and print the results. `settings` are those of a run that is resumed."""
-    from rnnjax.training.folder import environment, run_settings
+def train(
+    task: "Task",
+    config: "TrainConfig",
+    folder: "RunFolder",
+    settings: dict[str, Any] | None,
+    *,
+    overwrite: bool,
+    claim: bool,
+) -> None:
+    """Load the data, train, and print the results.
+
+    Args:
+        task: what to train.
+        config: its settings.
+        folder: the run folder.
+        settings: those of a run that is resumed.
+        overwrite: write over a run in `folder`.
+        claim: the name of `folder` is a proposal, and another is taken where there is such a folder.
+    """
+    from rnnjax.training.folder import RunFolder, environment, run_settings
     from rnnjax.training.loop import Run
     from rnnjax.training.signals import StopRequest
 
@@ -167,15 +180,21 @@ def train(task: "Task", config: "TrainConfig", folder: "RunFolder", settings: di
             log.warning(
                 "resuming with other %s than before: results will not be the same to the bit", ", ".join(differing)
             )
+    if settings is not None:
+        folder.check_writable()
+    elif claim:
+        folder = RunFolder.claim(folder.path)
     run = Run(task, config, splits, folder)
     with StopRequest() as stop:
         if settings is None:
             folder.start(
                 run_settings(task.name, dataclasses.asdict(config), splits.info, splits.dataset, splits.fingerprint),
                 splits.vocabulary,
+                overwrite,
             )
         else:
             run.restore()
+        notices.release()
         log.info("run folder: %s", folder.path)
         results = run.train(stop)
     print(json.dumps(results, indent=2))

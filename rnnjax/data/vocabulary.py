@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 PAD_ID, UNKNOWN_ID = 0, 1
 
-WORD = r"[^\W_]+(?:'[^\W_]+)*"  # letters and digits; an apostrophe inside belongs to the word: don't, o'clock
-WORD_OR_MARK = WORD + r"|[^\w\s]|_"
+# A mark out of ten (7/10) is one word, and so are "!" and "?": each says something of a text, as other punctuation does
+# not. Otherwise words are letters and digits; an apostrophe inside belongs to its word: don't, o'clock.
+WORD = r"\d+/\d+|[^\W_]+(?:'[^\W_]+)*|[!?]"
 
 # Texts encoded in one call of the tokeniser. Its results hold far more than the ids: gigabytes for all of IMDB at once.
 CHUNK = 1000
@@ -29,8 +30,8 @@ CHUNK = 1000
 class WordVocabulary:
     """Words by falling frequency, ties in alphabetical order. Id 0 is padding, id 1 any word not in the vocabulary.
 
-    Texts are lower-cased, `<br />` marks count as spaces, and punctuation is dropped unless the vocabulary was trained
-    to keep it (then each mark is a word). Kept and saved as a HuggingFace tokeniser.
+    Texts are lower-cased, `<br />` marks count as spaces, and punctuation other than "!" and "?" is dropped. Kept and
+    saved as a HuggingFace tokeniser.
     """
 
     def __init__(self, tokenizer: "Tokenizer"):
@@ -40,7 +41,7 @@ class WordVocabulary:
         self.words: list[str] = sorted(ids, key=ids.__getitem__)  # the word of each id
 
     @classmethod
-    def train(cls, texts: Iterable[str], size: int, *, keep_punctuation: bool = False) -> "WordVocabulary":
+    def train(cls, texts: Iterable[str], size: int) -> "WordVocabulary":
         """Take the `size` most frequent words of `texts`, padding and unknown included in the count.
 
         Raises:
@@ -50,12 +51,12 @@ class WordVocabulary:
             raise ValueError(f"A vocabulary needs a size of 3 or more (padding, unknown, one word); got {size}.")
         from tokenizers import models, trainers
 
-        counter = _word_tokenizer(models.WordLevel({PAD: PAD_ID, UNKNOWN: UNKNOWN_ID}, UNKNOWN), keep_punctuation)
+        counter = _word_tokenizer(models.WordLevel({PAD: PAD_ID, UNKNOWN: UNKNOWN_ID}, UNKNOWN))
         trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=[PAD, UNKNOWN], show_progress=False)
         counter.train_from_iterator(texts, trainer)
         # Training registers padding and unknown as marks to look for; a text that says "[PAD]" must not become padding.
         vocabulary = counter.get_vocab()
-        return cls(_word_tokenizer(models.WordLevel(vocabulary, UNKNOWN), keep_punctuation))
+        return cls(_word_tokenizer(models.WordLevel(vocabulary, UNKNOWN)))
 
     def __len__(self) -> int:
         """Count the ids, padding and unknown included."""
@@ -235,7 +236,7 @@ def percentile_length(lengths: Int[np.ndarray, " N"], percent: float = 90) -> in
 _MEND = "name the tokenizer.json of a run folder, or train again"
 
 
-def _word_tokenizer(model: Any, keep_punctuation: bool) -> "Tokenizer":
+def _word_tokenizer(model: Any) -> "Tokenizer":
     from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(model)
@@ -246,9 +247,8 @@ def _word_tokenizer(model: Any, keep_punctuation: bool) -> "Tokenizer":
             normalizers.Replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"),
         ]
     )
-    pattern = WORD_OR_MARK if keep_punctuation else WORD
     # Inverted: what matches is a piece, and what lies between is removed.
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
     return tokenizer
 
 

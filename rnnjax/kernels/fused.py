@@ -1,8 +1,9 @@
-"""Recurrences whose weight gradient is formed after the loop.
+"""Recurrences with a derivative of their own.
 
-Differentiating a scan adds to the gradient of the recurrent kernel at every step: a small product and a pass over the
-whole matrix each time. Here the loop that runs back leaves the gradients of the recurrent products, and one product of
-[H, T * B] by [T * B, G] makes the kernel's gradient of them, as cuDNN does.
+Differentiating a scan adds to the gradient of the recurrent kernel at every step, a small product and a pass over the
+whole matrix each time, and keeps every intermediate value. Here a cell says what it keeps and how gradients pass one
+step; the loop that runs back leaves the gradients of the products, and the kernel's gradient is one product of
+[H, T * B] by [T * B, G] after it, as in cuDNN.
 """
 
 from collections.abc import Callable
@@ -13,18 +14,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from rnnjax.kernels.sequence import masked_step
+from rnnjax.kernels.sequence import masked_step, select
 
-Combine = Callable[[Any, Any, Array, Array], Any]
-"""(weights, state, z [B, G], recurrent product [B, G]) -> state; the state's first field is h [B, H]."""
+
+class StepRule(NamedTuple):
+    """One step of a recurrence of the form state' = f(state, z, h @ kernel + bias), and its derivative.
+
+    States are NamedTuples of [B, H] arrays whose first field is h; z and the product are [B, G].
+    """
+
+    forward: Callable[[Any, Array, Array], tuple[Any, Any]]
+    """(state, z, product) -> (next state, what `backward` needs)."""
+    backward: Callable[[Any, Any], tuple[Array, Array, Any]]
+    """(what `forward` kept, gradient of the next state) -> gradients of z, of the product, and of the state other than
+    through the product."""
+    additive: bool
+    """`forward` only ever adds z and the product, so that their gradients are one."""
 
 
 class Loop(NamedTuple):
     """What of a recurrence is no array."""
 
-    combine: Combine
-    additive: bool
-    """`combine` only ever adds its two pre-activations, so that their gradients are the same."""
+    rule: StepRule
     reverse: bool
     unroll: int
     return_sequences: bool
@@ -42,78 +53,93 @@ class Steps(NamedTuple):
 def recurrence(
     loop: Loop,
     kernel: Float[Array, "H G"],
-    weights: Any,
+    bias: Float[Array, " G"] | None,
     initial: Any,
     fresh: Any,
     recurrent_mask: Float[Array, "B H"] | None,
     steps: Steps,
 ) -> tuple[Any, Float[Array, "T B H"] | None]:
-    """Run a recurrence of the form state' = combine(weights, state, z, (recurrent_mask * h) @ kernel).
+    """Run a recurrence of the form state' = rule(state, z, (recurrent_mask * h) @ kernel + bias).
 
     Args:
         loop: the form.
         kernel: recurrent kernel `[H, G]`.
-        weights: what else the cell multiplies or adds by, small; None where there is nothing.
+        bias: recurrent bias `[G]`; None where there is none.
         initial: the state at the start.
         fresh: the state that a reset returns to, a constant.
-        recurrent_mask: dropout of h where it enters the product; None for none.
+        recurrent_mask: dropout of h where it enters the product, a constant; None for none.
         steps: pre-activations, mask and resets.
 
     Returns:
-        The final state, and the outputs `[T, B, H]` (None unless `loop.return_sequences`).
+        The final state, and the outputs `[T, B, H]` (None unless `loop.return_sequences`). It has reverse-mode
+        derivatives only.
     """
-    return _run(loop, kernel, weights, initial, fresh, recurrent_mask, steps, None)[0]
+    return _run(loop, kernel, bias, initial, fresh, recurrent_mask, steps, keep=False)[0]
 
 
 def _run(
     loop: Loop,
     kernel: Array,
-    weights: Any,
+    bias: Array | None,
     initial: Any,
     fresh: Any,
     recurrent_mask: Array | None,
     steps: Steps,
-    offsets: Array | None,
-) -> tuple[tuple[Any, Array | None], Array]:
-    """The recurrence, and what each product has before the kernel `[T, B, H]`; `offsets` are added to the products."""
+    keep: bool,
+) -> tuple[tuple[Any, Array | None], Any]:
+    """The recurrence and, with `keep`, for each step what entered the product `[T, B, H]` and what the rule keeps."""
 
-    def body(state: Any, inputs: tuple[Steps, Array | None]) -> tuple[Any, tuple[Array | None, Array]]:
-        step, offset = inputs
-
+    def body(state: Any, step: Steps) -> tuple[Any, tuple[Array | None, Any]]:
         def advance(before: Any) -> tuple[Any, Array]:
             entering = before[0] if recurrent_mask is None else before[0] * recurrent_mask
-            products.append(entering)
             product = entering @ kernel
-            after = loop.combine(weights, before, step.z, product if offset is None else product + offset)
+            if bias is not None:
+                product = product + bias[None, :]
+            after, rule_keeps = loop.rule.forward(before, step.z, product)
+            kept.append((entering, rule_keeps))
             return after, after[0]
 
-        products: list[Array] = []
+        kept: list[Any] = []
         state, output = masked_step(advance, state, fresh, step.mask, step.resets)
-        return state, (output if loop.return_sequences else None, products[0])
+        return state, (output if loop.return_sequences else None, kept[0] if keep else None)
 
-    final, (outputs, entering) = jax.lax.scan(body, initial, (steps, offsets), reverse=loop.reverse, unroll=loop.unroll)
-    return (final, outputs), entering
+    final, (outputs, kept) = jax.lax.scan(body, initial, steps, reverse=loop.reverse, unroll=loop.unroll)
+    return (final, outputs), kept
 
 
 def _forward(
-    loop: Loop, kernel: Array, weights: Any, initial: Any, fresh: Any, recurrent_mask: Array | None, steps: Steps
+    loop: Loop, kernel: Array, bias: Array | None, initial: Any, fresh: Any, recurrent_mask: Array | None, steps: Steps
 ) -> tuple[Any, Any]:
-    # The kernel is a constant of what is differentiated here. Zero offsets, added to the products, receive their
-    # gradients; where z is only ever added to the product, its own gradient is that.
-    def run(weights: Any, initial: Any, recurrent_mask: Any, z: Array, offsets: Any) -> Any:
-        return _run(loop, kernel, weights, initial, fresh, recurrent_mask, steps._replace(z=z), offsets)
-
-    offsets = None if loop.additive else jnp.zeros_like(steps.z)
-    result, pull_back, entering = jax.vjp(run, weights, initial, recurrent_mask, steps.z, offsets, has_aux=True)
-    return result, (pull_back, entering)
+    result, kept = _run(loop, kernel, bias, initial, fresh, recurrent_mask, steps, keep=True)
+    return result, (kernel, bias, recurrent_mask, steps.mask, steps.resets, kept)
 
 
 def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
-    pull_back, entering = residuals
-    weights, initial, recurrent_mask, z, products = pull_back(gradients)
-    products = z if loop.additive else products  # [T, B, G]
-    kernel = jnp.einsum("tbh,tbg->hg", entering, products)
-    return kernel, weights, initial, None, recurrent_mask, Steps(z, None, None)
+    kernel, bias, recurrent_mask, mask, resets, (entering, kept) = residuals
+    final, outputs = gradients
+    transposed = kernel.T
+
+    def body(after: Any, inputs: Any) -> tuple[Any, tuple[Array, Array | None]]:
+        """Gradients pass one step: from the state after it to the state before it."""
+        kept, mask, resets, output = inputs
+        through = after if output is None else after._replace(**{after._fields[0]: after[0] + output})
+        if mask is not None:
+            through = select(mask, through, jax.tree.map(jnp.zeros_like, through))
+        z, product, before = loop.rule.backward(kept, through)
+        entering = product @ transposed
+        h = before[0] + (entering if recurrent_mask is None else entering * recurrent_mask)
+        before = before._replace(**{before._fields[0]: h})
+        if resets is not None:  # a reset state is a constant
+            before = select(resets, jax.tree.map(jnp.zeros_like, before), before)
+        if mask is not None:
+            before = select(mask, before, after)
+        return before, (z, None if loop.rule.additive else product)
+
+    initial, (z, own) = jax.lax.scan(body, final, (kept, mask, resets, outputs), reverse=not loop.reverse, unroll=loop.unroll)
+    products = z if own is None else own  # [T, B, G]
+    kernel_gradient = jnp.einsum("tbh,tbg->hg", entering, products)
+    bias_gradient = None if bias is None else products.sum(axis=(0, 1))
+    return kernel_gradient, bias_gradient, initial, None, None, Steps(z, None, None)
 
 
 recurrence.defvjp(_forward, _backward)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
@@ -83,7 +84,7 @@ class Bidirectional(nn.Module):
             layer = self.layer.clone(parent=self, name=name, reverse=reverse)
             bounds = resets
             if resets is not None and name == "backward":
-                bounds = _bounds_from_the_other_side(resets, reverse)
+                bounds = _bounds_from_the_other_side(resets, mask, reverse)
             directions.append(layer(x, mask=mask, resets=bounds, initial_state=state, **options))
         (forward_state, forward), (backward_state, backward) = directions
 
@@ -98,10 +99,21 @@ class Bidirectional(nn.Module):
         return (BidirectionalState(forward_state, backward_state), outputs) if return_state else outputs
 
 
-def _bounds_from_the_other_side(resets: Bool[Array, "B T"], reverse: bool) -> Bool[Array, "B T"]:
-    """Where a run the other way enters the same documents: one step before each reset, as the first run counts."""
-    edge = jnp.zeros_like(resets[:, :1])
-    return jnp.concatenate([resets[:, 1:], edge] if reverse else [edge, resets[:, :-1]], axis=1)
+def _bounds_from_the_other_side(
+    resets: Bool[Array, "B T"], mask: Bool[Array, "B T"] | None, reverse: bool
+) -> Bool[Array, "B T"]:
+    """Where a run the other way enters the same documents: the real step before each reset, as the first run counts."""
+    if not reverse:
+        mask = None if mask is None else mask[:, ::-1]
+        return _bounds_from_the_other_side(resets[:, ::-1], mask, reverse=True)[:, ::-1]
+    num_steps = resets.shape[1]
+    steps = jnp.broadcast_to(jnp.arange(num_steps)[None, :], resets.shape)
+    real = steps if mask is None else jnp.where(mask, steps, num_steps)
+    # Of each step, the next real one; num_steps, where no document begins, if there is none.
+    following = jax.lax.cummin(real, axis=1, reverse=True)[:, 1:]  # [B, T - 1]
+    edge = ((0, 0), (0, 1))
+    following = jnp.pad(following, edge, constant_values=num_steps)  # [B, T]
+    return jnp.take_along_axis(jnp.pad(resets, edge), following, axis=1)
 
 
 class Stack(nn.Module):

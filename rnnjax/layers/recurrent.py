@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, Fused, State
+from rnnjax.cells.base import Cell, CellOptions, Constants, State
 from rnnjax.cells.gru import GRUCell, GRUOptions
 from rnnjax.cells.lstm import LSTMCell, LSTMOptions
 from rnnjax.cells.simple import SimpleRNNCell, SimpleRNNOptions
@@ -80,8 +80,8 @@ class RecurrentLayer(LayerOptions, nn.Module):
             lengths: `[B]`, the number of real steps of each example; the rest is right padding.
             mask: `[B, T]`, True at real steps, in any pattern; instead of `lengths`. A masked step changes no state,
                 its output is zero, and nothing that stands there (NaN included) reaches a value or a gradient.
-            resets: `[B, T]`, True where the state returns to its initial value before the step is taken. A reset at a
-                masked step does nothing.
+            resets: `[B, T]`, True where the state returns to the cell's initial state (zeros, and not what
+                `initial_state` carries in) before the step is taken. A reset at a masked step does nothing.
             initial_state: the cell's state at the start; zeros by default.
             deterministic: no dropout; otherwise `rngs={"dropout": key}` is needed. Overrides the field, as do
                 `return_sequences` and `return_state`. Under `nn.jit` and `nn.remat` use the fields: a call's keywords
@@ -111,27 +111,24 @@ class RecurrentLayer(LayerOptions, nn.Module):
             x = zero_where_masked(mask, x)
         constants = cell.constants(batch_size, input_size, deterministic)
         z = cell.project(jnp.swapaxes(x, 0, 1), constants)  # [T, B, G]
-        initial = cell.initial_state(batch_size, z.dtype)
-        if initial_state is not None:
-            initial = like(name, initial, initial_state)
+        fresh = cell.initial_state(batch_size, z.dtype)
+        initial = fresh if initial_state is None else like(name, fresh, initial_state)
 
         steps = Steps(z, *jax.tree.map(jnp.transpose, (mask, resets)))  # [T, B, ...]
-        form = None if self.implementation == "scan" else cell.fused()
-        if form is not None:
-            final, y = self._run_fused(form, cell, initial, constants, steps, return_sequences)
-        elif self.implementation == "fused":
+        has_fused_form = cell.fused() is not None
+        if self.implementation == "fused" and not has_fused_form:
             raise ValueError(f"{name} with these options has no fused form. Use implementation='auto'.")
-        else:
-            final, y = self._run_scan(cell, initial, constants, steps, return_sequences)
+        run = self._run_fused if has_fused_form and self.implementation != "scan" else self._run_scan
+        final, y = run(cell, initial, fresh, constants, steps, return_sequences)
         outputs = cell.output(final) if y is None else jnp.swapaxes(y, 0, 1)
         return (final, outputs) if return_state else outputs
 
     def _run_scan(
-        self, cell: Cell, initial: State, constants: Constants, steps: Steps, return_sequences: bool
+        self, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps, return_sequences: bool
     ) -> tuple[State, Float[Array, "T B H"] | None]:
-        def body(cell: Cell, state: State, initial: State, constants: Constants, step: Steps) -> Any:
+        def body(cell: Cell, state: State, fresh: State, constants: Constants, step: Steps) -> Any:
             state, y = masked_step(
-                lambda before: cell.step(before, step.z, constants), state, initial, step.mask, step.resets
+                lambda before: cell.step(before, step.z, constants), state, fresh, step.mask, step.resets
             )
             return state, y if return_sequences else None
 
@@ -143,17 +140,20 @@ class RecurrentLayer(LayerOptions, nn.Module):
             reverse=self.reverse,
             unroll=self.unroll,
         )
-        return scan(cell, initial, initial, constants, steps)
+        return scan(cell, initial, fresh, constants, steps)
 
     def _run_fused(
-        self, form: Fused, cell: Cell, initial: State, constants: Constants, steps: Steps, return_sequences: bool
+        self, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps, return_sequences: bool
     ) -> tuple[State, Float[Array, "T B H"] | None]:
-        dtype, mask = steps.z.dtype, constants.recurrent_mask
+        form, dtype, mask = cell.fused(), steps.z.dtype, constants.recurrent_mask
+        assert form is not None
+        rule, bias = form
         return recurrence(
-            Loop(form.combine, form.additive, self.reverse, self.unroll, return_sequences),
+            Loop(rule, self.reverse, self.unroll, return_sequences),
             cell.recurrent_kernel.astype(dtype),
-            form.weights(dtype),
+            None if bias is None else bias.astype(dtype),
             initial,
+            fresh,
             None if mask is None else mask.astype(dtype),
             steps,
         )

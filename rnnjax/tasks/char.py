@@ -28,7 +28,7 @@ from rnnjax.layers.combinators import Stack
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.language_model import LanguageModel
-from rnnjax.task import Batch, Count, Rate, Splits, Task, TrainConfig
+from rnnjax.task import Batch, Count, NotNegative, Positive, Rate, Splits, Task, TrainConfig
 
 log = logging.getLogger("rnnjax")
 
@@ -43,15 +43,15 @@ SHORTEST_TEXT = 30
 class Config(TrainConfig):
     """Settings of the character model."""
 
-    epochs: Count = 20
+    epochs: Count | Literal["auto"] = 14
     """Most passes over the training text."""
-    batch_size: Count = 64
+    batch_size: Count = 16
     """Streams of text that are read side by side."""
-    learning_rate: float = 3e-3
+    learning_rate: Positive = 4e-3
     """Step size at the start."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """How the learning rate goes on: as it is, or down to zero at the last epoch along half a cosine."""
-    clip_norm: float = 1.0
+    clip_norm: NotNegative = 1.0
     """Scale gradients down to this global norm; 0 disables."""
     cell: Literal["lstm", "gru", "simple"] = "lstm"
     """Cell of the recurrent layers."""
@@ -61,11 +61,11 @@ class Config(TrainConfig):
     """Recurrent layers, one upon another."""
     embedding: Count = 64
     """Width of the character vectors."""
-    window: Count = 128
+    window: Count = 64
     """Steps through which gradients flow back (truncated back-propagation); the state is carried on."""
-    dropout: Rate = 0.0
+    dropout: Rate = 0.2
     """Share of the inputs of each layer but the first, and of the last layer's outputs, dropped."""
-    recurrent_dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.1
     """Share of the recurrent connections dropped, one mask for all steps of a window."""
 
 
@@ -115,7 +115,8 @@ def read(config: Config) -> tuple[str, str, str]:
             )
             return read_builtin()
         return "tiny_shakespeare", tfds.fingerprint(folder), tfds.read_tiny_shakespeare(folder)
-    return config.dataset, files.fingerprint(config.dataset), files.read_text(config.dataset)
+    text = files.read_text(config.dataset)  # first, since it refuses a folder, which may be large, at once
+    return config.dataset, files.fingerprint(config.dataset), text
 
 
 def read_builtin() -> tuple[str, str, str]:
@@ -167,7 +168,7 @@ def test_on_last_half(validation: Sequence[Mapping[str, float]]) -> dict[str, fl
 
 
 PRESETS = {
-    "large": {"units": 512, "layers": 2, "dropout": 0.5, "epochs": 40},
+    "large": {"units": 512, "layers": 2, "batch_size": 32, "dropout": 0.5, "learning_rate": 2e-3, "epochs": 14},
 }
 TASK = Task(
     "char",

@@ -7,9 +7,10 @@ Expect: test accuracy 0.87 with the default model, 3 minutes on two cores (bench
 """
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,21 +26,31 @@ from rnnjax.layers.combinators import Bidirectional, Stack
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.classifier import Classifier
-from rnnjax.task import Batch, Count, Rate, Splits, Task, TrainConfig
+from rnnjax.task import Batch, Bounds, Count, NotNegative, OptionalCount, Rate, Splits, Task, TrainConfig
 
 log = logging.getLogger("rnnjax")
 
 LAYERS = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
 VALIDATION_SHARE = 0.2
 BUILTIN_EXAMPLES = 10_000
-ENCODING = 1
+ENCODING = 2
 """Raise when the same data and settings are to be encoded in another way, so that cached arrays are not used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(TrainConfig):
-    """Settings of the tutorial's sentiment model."""
+    """Settings of the tutorial's sentiment model, with a schedule of our own."""
 
+    epochs: Count | Literal["auto"] = "auto"
+    """Most passes over the training texts; auto: 3, or as many as make 450 steps where the data are small."""
+    patience: OptionalCount | Literal["auto"] = "auto"
+    """Stop after this many epochs without a lower val_loss; 0 never stops early; auto: 3, or as many as make 450 steps
+    where the data are small. The best weights are kept anyway."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """How the learning rate goes on: as it is, or down to zero at the last epoch along half a cosine."""
+    clip_norm: NotNegative = 0.01
+    """Scale gradients down to this global norm; 0 disables. Nearly every gradient is larger than the default, which so
+    sets the scale beside which Adam's epsilon damps the updates of rare words."""
     model: Literal["single", "stacked", "bidirectional"] = "single"
     """One layer; a layer and one of half its width above it; or one layer in each direction."""
     cell: Literal["lstm", "gru", "simple"] = "lstm"
@@ -48,7 +59,7 @@ class Config(TrainConfig):
     """Width of the (first) recurrent layer."""
     embedding: Count = 128
     """Width of the word vectors."""
-    vocab_size: Count = 10_000
+    vocab_size: Annotated[int, Bounds(3)] = 10_000
     """Most words in the vocabulary, the most frequent ones; padding and unknown words included."""
     max_length: Count | Literal["auto"] = 200
     """Words kept of a text, its last ones; auto: so many that nine texts in ten are whole."""
@@ -101,7 +112,7 @@ def load(config: Config) -> Splits:
     train, validation = source("train"), source("validation")
     assert train is not None
     assert validation is not None
-    classes = arrays["classes"].tobytes().decode().split("\0")
+    classes = json.loads(arrays["classes"].tobytes())
     info = {"classes": classes, "vocabulary_size": len(vocabulary), "max_length": int(arrays["max_length"])}
     log.info(
         "%s: %s training, %s validation, %s test texts; %s words; length %s",
@@ -139,7 +150,7 @@ def read_imdb(folder: Any, seed: int) -> LabelledSplits:
 
 
 def builtin_corpus() -> Corpus:
-    """Composed reviews; the sample is the same for every seed, only its division differs."""
+    """Composed reviews; the sample and its division are the same for every seed."""
 
     def read() -> LabelledSplits:
         texts, labels = builtin.reviews(BUILTIN_EXAMPLES, seed=0)
@@ -152,6 +163,11 @@ def read_own(path: str, seed: int) -> LabelledSplits:
     """A user's own labelled texts, divided by their `split` column or else 80/10/10 by the seed."""
     data = files.read_labelled(path)
     if data.splits is None:
+        if len(data.texts) < 3:
+            raise InputError(
+                f"{path}: expected 3 or more texts, to divide into train, validation and test; got {len(data.texts)}. "
+                "Add some, or say in a column `split` which is which."
+            )
         return divide(data.texts, data.labels, seed)
     classes, numbers = numbered(data.labels)
     where = {split: [i for i, name in enumerate(data.splits) if name == split] for split in dict.fromkeys(data.splits)}
@@ -186,8 +202,9 @@ def with_validation(splits: LabelledSplits, seed: int) -> LabelledSplits:
 
 def numbered(labels: list[str]) -> tuple[list[str], np.ndarray]:
     """Classes in alphabetical order, and each label as the number of its class."""
-    classes, numbers = np.unique(labels, return_inverse=True)
-    return classes.tolist(), numbers.astype(np.int32)
+    classes = sorted(set(labels))
+    number_of = {name: number for number, name in enumerate(classes)}
+    return classes, np.array([number_of[label] for label in labels], np.int32)
 
 
 def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
@@ -198,7 +215,7 @@ def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
         max_length = percentile_length(vocabulary.lengths(splits.texts["train"]), 90)
     arrays = {
         "vocabulary": np.frombuffer(vocabulary.to_json().encode(), np.uint8),
-        "classes": np.frombuffer("\0".join(splits.classes).encode(), np.uint8),
+        "classes": np.frombuffer(json.dumps(splits.classes).encode(), np.uint8),
     }
     # Batches are no wider than the longest training text, which matters where texts are short.
     inputs, lengths = vocabulary.encode(splits.texts["train"], max_length)

@@ -1,11 +1,12 @@
 """Checkpoints that are whole or not there.
 
-A checkpoint is a folder, named by its step: `state/` and `best/` as Orbax writes them, `progress.json` for what lives
-on the host, and `manifest.json` with the SHA-256 sum of every other file. It is written under another name and renamed
+A checkpoint is a folder, named by its step: `state/` and `best/` as Orbax writes them, `shapes.json` with the shapes of
+their arrays, `progress.json` for what lives on the host, and `manifest.json` with the SHA-256 sum of every other file. It is written under another name and renamed
 when all is on the disk, so that a kill leaves the ones before it. Orbax does not verify content, so the sums are
 checked before anything is restored, and the checkpoint before is used where they differ.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -17,8 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
+from rnnjax.errors import RunError
+
 KEPT = 2
 """How many checkpoints stay."""
+SPARE_BYTES = 1 << 20
+"""What a checkpoint may need beyond its arrays."""
 
 
 class Restored(NamedTuple):
@@ -33,28 +38,50 @@ def save(folder: Path, step: int, state: Any, best: Any, progress: dict[str, Any
     """Write a checkpoint, then delete all but the newest `KEPT`.
 
     Raises:
-        OSError: it could not be written; the checkpoints before it are as they were.
+        RunError: it could not be written; the checkpoints before it are as they were.
     """
-    folder.mkdir(exist_ok=True)
-    for leftover in folder.glob(".*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    target, temporary = folder / f"{step:08d}", folder / f".{step:08d}"
-    if target.exists():  # this step again, after falling back to an earlier checkpoint: the one here was not whole
-        shutil.rmtree(target)
+    temporary = folder / f".{step:08d}"
+    try:
+        folder.mkdir(exist_ok=True)
+        for leftover in folder.glob(".*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        # Asked beforehand, since on a full disk Orbax fills the terminal with the tracebacks of its threads.
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves((state, best))) + SPARE_BYTES
+        if (free := shutil.disk_usage(folder).free) < needed:
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes needed, {free:,} free")
+        _write(temporary, state, best, progress)
+        target = folder / f"{step:08d}"
+        if target.exists():  # this step again, after falling back to an earlier checkpoint: the one here was not whole
+            shutil.rmtree(target)
+        temporary.rename(target)
+        _sync(folder)
+    except Exception as error:  # Orbax shows a full disk as any of several types
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RunError(
+            f"{folder}: the checkpoint of step {step} cannot be written ({_first_line(error)}); "
+            "what was saved before is whole. Make room, and --resume."
+        ) from error
+    for old in steps(folder)[:-KEPT]:
+        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _write(temporary: Path, state: Any, best: Any, progress: dict[str, Any]) -> None:
     temporary.mkdir()
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((temporary / "state").absolute(), state)
         checkpointer.save((temporary / "best").absolute(), best)
         checkpointer.wait_until_finished()
+    shapes = {"state": _shapes(state), "best": _shapes(best)}
+    (temporary / "shapes.json").write_text(json.dumps(shapes), encoding="utf-8")
     (temporary / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
     sums = {str(path.relative_to(temporary)): _sha256(path) for path in _files(temporary)}
     (temporary / "manifest.json").write_text(json.dumps(sums, indent=1), encoding="utf-8")
     for path in [*_files(temporary), *(p for p in temporary.rglob("*") if p.is_dir()), temporary]:
         _sync(path)
-    temporary.rename(target)
-    _sync(folder)
-    for old in steps(folder)[:-KEPT]:
-        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
 
 
 def steps(folder: Path) -> list[int]:
@@ -90,21 +117,34 @@ def find_fault(path: Path) -> str | None:
 
 
 def restore(path: Path, state: Any, best: Any) -> Restored:
-    """Read a whole checkpoint into trees of the shapes of `state` and `best`."""
+    """Read a whole checkpoint into trees of the shapes of `state` and `best`.
+
+    Raises:
+        ValueError: it holds other shapes.
+    """
     progress = json.loads((path / "progress.json").read_text(encoding="utf-8"))
     return Restored(_restore(path / "state", state), _restore(path / "best", best), progress)
 
 
 def restore_best(path: Path, best: Any) -> Any:
-    """Read only the best parameters of a whole checkpoint."""
+    """Read only the best parameters of a whole checkpoint; errors as for `restore`."""
     return _restore(path / "best", best)
 
 
 def _restore(path: Path, tree: Any) -> Any:
+    held, expected = json.loads((path.parent / "shapes.json").read_text(encoding="utf-8"))[path.name], _shapes(tree)
+    for name in sorted(held.keys() | expected.keys()):
+        if held.get(name) != expected.get(name):
+            raise ValueError(f"{path}{name} has shape {held.get(name)}; expected {expected.get(name)}")
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(path.absolute(), abstract)
+
+
+def _shapes(tree: Any) -> dict[str, list[int]]:
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): list(leaf.shape) for path, leaf in leaves}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,11 +1,13 @@
 """The run folder: what lies where, and what is read back from it."""
 
+import contextlib
 import datetime
+import itertools
 import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from rnnjax import atomic
 from rnnjax.errors import InputError
 
 TRACKED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+CONFIG_KEYS = {"task": str, "config": dict, "info": dict, "dataset": str, "fingerprint": str, "environment": dict}
+"""What config.json must hold to be used, and of which types."""
 
 
 class RunFolder:
-    """Files of one run. A folder holds a run once it has a `config.json`, which is written after all that it needs."""
+    """Files of one run; `config.json` is written last of those that a run starts with."""
 
     def __init__(self, path: str | Path) -> None:
         """Name a folder; nothing is read or made."""
@@ -32,19 +36,34 @@ class RunFolder:
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run was started here."""
-        return self.config.exists()
+        """Whether there is a run here, or what is left of one whose `config.json` was lost: nothing to write over."""
+        return any(path.exists() for path in (self.config, self.checkpoints, self.metrics, self.results))
 
     @property
     def is_finished(self) -> bool:
         """Whether the run here went to its end."""
         return self.results.exists()
 
+    def check_new(self, overwrite: bool) -> None:
+        """Hold this folder, without making it, against what a run that starts needs.
+
+        Raises:
+            InputError: it holds a run and `overwrite` is not asked for, or it cannot be made or written.
+        """
+        with self._explain():
+            if self.holds_run and not overwrite:
+                raise InputError(
+                    f"--workdir {self.path}: expected a folder without a run; it holds one. "
+                    "Add --resume or --overwrite."
+                )
+            self.check_writable()
+
     def check_writable(self) -> None:
         """Raise InputError where this folder could not be made or written, without making it."""
-        parent = self.path
-        while not parent.exists() and parent != parent.parent:
-            parent = parent.parent
+        with self._explain():
+            parent = self.path
+            while not parent.exists() and parent != parent.parent:
+                parent = parent.parent
         if not parent.is_dir():
             raise InputError(f"--workdir {self.path}: expected a folder; {parent} is a file. Name another folder.")
         if not os.access(parent, os.W_OK | os.X_OK):
@@ -52,17 +71,37 @@ class RunFolder:
                 f"--workdir {self.path}: expected a folder that can be written; {parent} cannot. Name another."
             )
 
-    def start(self, settings: Mapping[str, Any], vocabulary: Any) -> None:
-        """Make the folder, clear away an earlier run, and write what a run starts with.
+    @classmethod
+    def claim(cls, path: str | Path) -> "RunFolder":
+        """Make a folder of this name or, where there is one (a run that began at the same time), `path-2` and so on."""
+        folder = cls(path)
+        for number in itertools.count(2):
+            with folder._explain():
+                folder.path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    folder.path.mkdir()
+                    return folder
+                except FileExistsError:
+                    folder = cls(f"{path}-{number}")
+        raise AssertionError
+
+    def start(self, settings: Mapping[str, Any], vocabulary: Any, overwrite: bool) -> None:
+        """Make the folder, with `overwrite` clear away an earlier run, and write what a run starts with.
 
         Raises:
-            InputError: the folder cannot be written.
+            InputError: the folder cannot be written, or holds a run that is not to be written over.
         """
-        try:
+        self.check_new(overwrite)  # again: another run may have started here while the data were read
+        with self._explain():
             self.path.mkdir(parents=True, exist_ok=True)
             self._clear()
             vocabulary.save(self.vocabulary)
             atomic.write_text(self.config, json.dumps(settings, indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def _explain(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise InputError(
                 f"--workdir {self.path}: expected a folder that can be written; {error.strerror}. Name another."
@@ -81,19 +120,36 @@ class RunFolder:
         Raises:
             InputError: there is no run here, or its configuration cannot be read.
         """
-        if not self.path.is_dir():
-            raise InputError(f"--workdir {self.path}: expected a run folder; there is no such folder. Train one first.")
-        if not self.holds_run:
-            raise InputError(f"--workdir {self.path}: expected a run folder; it holds no config.json. Train one first.")
         try:
-            settings = json.loads(self.config.read_text(encoding="utf-8"))
-            if not {"task", "config", "info", "dataset", "fingerprint"} <= set(settings):
-                raise ValueError("keys are missing")
-        except (OSError, ValueError, TypeError) as error:
+            if not self.path.is_dir():
+                raise InputError(
+                    f"--workdir {self.path}: expected a run folder; there is no such folder. Train one first."
+                )
+            if not self.config.exists():
+                raise InputError(
+                    f"--workdir {self.path}: expected a run folder; it holds no config.json. Train one first."
+                )
+        except OSError as error:
             raise InputError(
-                f"{self.config}: expected the configuration of a run; cannot read it ({error})."
+                f"--workdir {self.path}: expected a run folder; {error.strerror}. Name another."
             ) from error
+        with self.explain_config():
+            settings = json.loads(self.config.read_text(encoding="utf-8"))
+            for name, kind in CONFIG_KEYS.items():
+                if not isinstance(settings[name], kind):
+                    raise ValueError(f"{name} is {settings[name]!r}")
         return settings
+
+    @contextlib.contextmanager
+    def explain_config(self) -> Iterator[None]:
+        """Turn what a broken config.json leads to within into an InputError that names it."""
+        try:
+            yield
+        except (InputError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{self.config}: expected the configuration of a run; cannot use it ({type(error).__name__}: {error}). "
+                "Restore it, or train again."
+            ) from error
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl; it is on its way to the disk when this returns."""

@@ -18,7 +18,7 @@ from rnnjax import atomic
 from rnnjax.errors import RunError
 from rnnjax.metrics import HostSums, means, merge
 from rnnjax.models.summary import count_parameters, summary
-from rnnjax.task import Batch, Splits, Task, TrainConfig
+from rnnjax.task import Batch, Splits, Task, TrainConfig, num_epochs, patience
 from rnnjax.training import checkpoint
 from rnnjax.training.callbacks import EarlyStopping
 from rnnjax.training.folder import RunFolder
@@ -35,6 +35,11 @@ from rnnjax.training.step import (
 
 STEPS_IN_FLIGHT = 25
 """Steps between two looks at the metrics; each look waits for the device."""
+
+MOST_SECONDS_LOST = 300.0
+"""Time after which a checkpoint is written in the middle of an epoch."""
+MOST_SAVING = 0.1
+"""Share of the time of short epochs that may go into checkpoints."""
 
 log = logging.getLogger("rnnjax")
 
@@ -62,12 +67,13 @@ class Run:
         self.task, self.config, self.splits, self.folder = task, config, splits, folder
         self.model: nn.Module = task.build(config, splits.info)
         self.steps_per_epoch = len(splits.train.training_epoch(config.seed, 1, config.batch_size))
-        self.optimizer = make_optimizer(config, config.epochs * self.steps_per_epoch)
+        self.epochs = num_epochs(config, self.steps_per_epoch)
+        self.optimizer = make_optimizer(config, self.epochs * self.steps_per_epoch)
         self.train_step = make_train_step(self.model, task, config, self.optimizer)
         self.evaluation_step = make_evaluation_step(self.model, task)
         self.key = dropout_key(config.seed)
         self.progress = Progress()
-        self.early_stopping = EarlyStopping(config.patience)
+        self.early_stopping = EarlyStopping(patience(config, self.steps_per_epoch))
         first = splits.train.training_epoch(config.seed, 1, config.batch_size)[0]
         self.state: TrainState = initial_train_state(self.model, config, self.optimizer, first, task.stateful)
         self.best = _copy(self.state.evaluated())
@@ -77,7 +83,8 @@ class Run:
         """Go back to the newest whole checkpoint, or to the beginning where there is none."""
         path = checkpoint.newest_whole(self.folder.checkpoints, log.warning)
         if path is not None:
-            self.state, self.best, progress = checkpoint.restore(path, self.state, self.best)
+            with self.folder.explain_config():
+                self.state, self.best, progress = checkpoint.restore(path, self.state, self.best)
             self.progress = Progress(**progress)
             self.early_stopping = EarlyStopping(**self.progress.early_stopping)
         step = int(self.state.step)
@@ -92,12 +99,17 @@ class Run:
             Stopped: a signal asked for it; a checkpoint is saved.
         """
         log.info("%s", summary(self.model, self.inputs))
-        self.started = time.monotonic() - self.progress.seconds
-        self.display = Display(self.config.epochs, self.steps_per_epoch, int(self.state.step))
-        while self.progress.epoch <= self.config.epochs and not self.early_stopping.stops:
+        self.saved_at = time.monotonic()
+        self.save_seconds = 0.0
+        self.started = self.saved_at - self.progress.seconds
+        self.display = Display(self.epochs, self.steps_per_epoch, int(self.state.step))
+        while self.progress.epoch <= self.epochs and not self.early_stopping.stops:
             self.train_epoch(stop)
             self.finish_epoch()
+            if stop.requested or self.is_save_due():
+                self.save()
             stop.raise_if_requested()
+        self.save()
         return self.finish()
 
     def train_epoch(self, stop: StopRequest) -> None:
@@ -112,10 +124,12 @@ class Run:
             pending.append(sums)
             progress.batch = number + 1
             is_last = progress.batch == len(batches)
-            if len(pending) == STEPS_IN_FLIGHT or is_last or stop.requested:
+            if len(pending) == STEPS_IN_FLIGHT or is_last:
                 self.account(pending)
                 pending = []
-            if stop.requested and not is_last:
+            if not is_last and (stop.requested or time.monotonic() - self.saved_at > MOST_SECONDS_LOST):
+                self.account(pending)
+                pending = []
                 self.save()
                 stop.raise_if_requested()
 
@@ -127,18 +141,24 @@ class Run:
             progress.sums = merge(progress.sums, sums)
         step = (progress.epoch - 1) * self.steps_per_epoch + progress.batch
         current = means(progress.sums)
-        if not math.isfinite(current["loss"]):
-            raise RunError(
-                f"the loss became {current['loss']} within {len(pending)} steps of step {step} (epoch {progress.epoch}). "
-                "Try a lower --learning-rate, or --clip-norm 1."
-            )
+        self.check_finite("the loss", current["loss"], len(pending))
         self.display.update(progress.epoch, step, current, progress.sums["loss"][1] - before)
 
+    def check_finite(self, name: str, value: float, num_steps: int) -> None:
+        """Raise RunError where a loss, over the last `num_steps` steps, is no number."""
+        if not math.isfinite(value):
+            step = (self.progress.epoch - 1) * self.steps_per_epoch + self.progress.batch
+            raise RunError(
+                f"{name} became {value} in the {num_steps} steps to step {step}, epoch {self.progress.epoch}. "
+                "Try a lower --learning-rate, or --clip-norm 1."
+            )
+
     def finish_epoch(self) -> None:
-        """Evaluate, record, remember the best, save."""
+        """Evaluate, record, remember the best."""
         progress = self.progress
         train = means(progress.sums)
         validation = self.evaluate(self.state.evaluated(), self.splits.validation)
+        self.check_finite("val_loss", validation["loss"], 1)
         if self.early_stopping.update(progress.epoch, validation["loss"]):
             self.best = _copy(self.state.evaluated())
         progress.seconds = time.monotonic() - self.started
@@ -147,23 +167,31 @@ class Run:
         self.record("validation", validation)
         mark = " *" if self.early_stopping.waited == 0 else ""
         self.display.line(
-            f"epoch {progress.epoch}/{self.config.epochs}  {format_metrics(train)}"
+            f"epoch {progress.epoch}/{self.epochs}  {format_metrics(train)}"
             f"  {format_metrics(_prefixed('val_', validation))}  {format_seconds(progress.seconds)}{mark}"
         )
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
-        self.save()
 
     def record(self, split: str, metrics: dict[str, float]) -> None:
         """Add a line to metrics.jsonl."""
         place = {"step": int(self.state.step), "epoch": self.progress.epoch, "split": split}
         self.folder.append_metrics({**place, **metrics, "seconds": round(self.progress.seconds, 3)})
 
+    def is_save_due(self) -> bool:
+        """Whether an epoch's end is worth a checkpoint: yes, unless epochs are so short that saving would take over."""
+        return time.monotonic() - self.saved_at > self.save_seconds / MOST_SAVING
+
     def save(self) -> None:
         """Write a checkpoint of all that the run would need to go on."""
-        self.progress.seconds = time.monotonic() - self.started
+        begun = time.monotonic()
+        self.progress.seconds = begun - self.started
         self.progress.early_stopping = dataclasses.asdict(self.early_stopping)
         step = int(self.state.step)
-        checkpoint.save(self.folder.checkpoints, step, self.state, self.best, dataclasses.asdict(self.progress))
+        # Until an epoch is done there is no best one: what was learned so far serves better than the first weights.
+        best = self.best if self.early_stopping.best_epoch else self.state.evaluated()
+        checkpoint.save(self.folder.checkpoints, step, self.state, best, dataclasses.asdict(self.progress))
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - begun
 
     def evaluate(self, params: Any, source: Any) -> dict[str, float]:
         """Means of a split's metrics, each example counted once."""

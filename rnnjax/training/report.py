@@ -2,6 +2,7 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,10 @@ def plot_history(path: Path, title: str, history: Sequence[Mapping[str, Any]], b
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.suptitle(title)
+    # A title may hold the name of a file: no mathematics in it, and no bytes that are not text.
+    figure.suptitle(title.encode("utf-8", "replace").decode(), parse_math=False)
     temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=120, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(temporary, dpi=120, format="png")
     temporary.replace(path)

@@ -14,7 +14,7 @@ TEXTS = [
     "A dog, a CAT<br /><br />and the end!",
     "it\N{RIGHT SINGLE QUOTATION MARK}s 'a' don't_stop",
 ]
-WORDS = ["[PAD]", "[UNK]", "a", "the", "cat", "dog", "and", "don't", "end", "it's", "saw", "stop"]
+WORDS = ["[PAD]", "[UNK]", "a", "the", "cat", "dog", "!", "and", "don't", "end", "it's", "saw", "stop"]
 
 
 def test_words_by_frequency_then_alphabet():
@@ -24,9 +24,10 @@ def test_words_by_frequency_then_alphabet():
     assert len(vocabulary) == 6
 
 
-def test_punctuation_kept_on_request():
-    words = WordVocabulary.train(["Well, it's (_) [UNK]!"], 100, keep_punctuation=True).words
-    assert words == ["[PAD]", "[UNK]", "!", "(", ")", ",", "[", "]", "_", "it's", "unk", "well"]
+def test_what_counts_as_a_word():
+    words = WordVocabulary.train(["Well, it's (_) [UNK]! 7/10, 7 / 9... O'Clock? snake_case and/or"], 100).words
+    expected = ["!", "7", "7/10", "9", "?", "and", "case", "it's", "o'clock", "or", "snake", "unk", "well"]
+    assert words == ["[PAD]", "[UNK]", *expected]
 
 
 def test_encode_keeps_the_last_words_and_pads_on_the_right():
@@ -72,10 +73,9 @@ def test_more_texts_than_one_call_of_the_tokeniser_takes():
     np.testing.assert_array_equal(lengths, [1, 2, 1] * 700)
 
 
-@pytest.mark.parametrize("keep_punctuation", [False, True])
-def test_word_vocabulary_saved_and_loaded(tmp_path, keep_punctuation):
+def test_word_vocabulary_saved_and_loaded(tmp_path):
     path = tmp_path / "tokenizer.json"
-    vocabulary = WordVocabulary.train(TEXTS, 8, keep_punctuation=keep_punctuation)
+    vocabulary = WordVocabulary.train(TEXTS, 8)
     vocabulary.save(path)
     for loaded in (WordVocabulary.load(path), load_vocabulary(path)):
         assert isinstance(loaded, WordVocabulary)

@@ -66,9 +66,7 @@ def test_states_go_in_and_come_out_of_both_directions_and_a_reversed_layer_swaps
     case, x = CASES[name], inputs(3)
     forward, backward = two_params(case)
     initial = rnnjax.BidirectionalState(case.random_state(4, B, H), case.random_state(5, B, H))
-    state, y = jitted(name, reverse=reverse)(
-        variables_of(forward, backward), x, mask=MASK, initial_state=initial
-    )
+    state, y = jitted(name, reverse=reverse)(variables_of(forward, backward), x, mask=MASK, initial_state=initial)
     one, one_y = case.run(forward, x, mask=MASK, initial=initial.forward, reverse=reverse)
     other, other_y = case.run(backward, x, mask=MASK, initial=initial.backward, reverse=not reverse)
     assert isinstance(state, rnnjax.BidirectionalState)

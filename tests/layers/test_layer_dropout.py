@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.errors import InvalidRngError
-from oracles import CASES
+from oracles import CASES, WAYS
 
 import rnnjax
 
@@ -24,12 +24,13 @@ def drawn(layer, variables, x, **keywords):
     return result, state["intermediates"]
 
 
-@pytest.mark.parametrize(("name", "reverse"), [*((name, False) for name in CASES), ("lstm", True)])
-def test_the_masks_of_a_call_hold_at_every_step(name, reverse, x64):
+@pytest.mark.parametrize(("name", "way", "reverse"), [*((*way, False) for way in WAYS), ("lstm", "fused", True)])
+def test_the_masks_of_a_call_hold_at_every_step(name, way, reverse, x64):
     case = CASES[name]
     params = case.random_params(1, D, H)
     x = np.random.default_rng(2).standard_normal((B, T, D))
-    layer = case.make_layer(H, reverse=reverse, return_state=True, deterministic=False, **RATES)
+    options = {"reverse": reverse, "implementation": way, "return_state": True, "deterministic": False}
+    layer = case.make_layer(H, **options, **RATES)
     (final, y), constants = drawn(layer, {"params": {"recurrence": params}}, x, mask=MASK)
     (constants,) = constants["recurrence"]["constants"]
     for mask, rate in [(constants.input_mask, 0.4), (constants.recurrent_mask, 0.3)]:
@@ -41,6 +42,22 @@ def test_the_masks_of_a_call_hold_at_every_step(name, reverse, x64):
     np.testing.assert_allclose(y, outputs, rtol=0, atol=1e-12)
     for got, want in zip(final, expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["simple", "lstm", "gru"])
+def test_gradients_through_dropped_outputs_are_those_of_a_scan(name, x64):
+    case = CASES[name]
+    arguments = case.random_params(1, D, H), case.random_state(2, B, H), np.random.default_rng(3).random((B, T, D))
+
+    def loss(arguments, way):
+        params, state, x = arguments
+        layer = case.make_layer(H, implementation=way, deterministic=False, return_state=True, **RATES)
+        final, y = layer.apply({"params": {"recurrence": params}}, x, mask=MASK, initial_state=state, rngs=RNGS)
+        return jnp.sum(jnp.sin(3 * y)) + sum(jnp.sum(part**2) for part in final)
+
+    scan, fused = (jax.jit(jax.grad(loss), static_argnums=1)(arguments, way) for way in ("scan", "fused"))
+    jax.tree.map(lambda f, s: np.testing.assert_allclose(f, s, rtol=0, atol=1e-12), fused, scan)
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(fused))
 
 
 def linear(**options):

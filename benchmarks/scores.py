@@ -1,0 +1,125 @@
+"""Train the models of the results table, and write benchmarks/scores.json and the table in README.md.
+
+    python benchmarks/scores.py                    # all that is not measured yet
+    python benchmarks/scores.py imdb-single char   # these, again where their run folders are gone
+    python benchmarks/scores.py --table            # only the table, from scores.json
+
+Runs lie in runs/scores/ENTRY/SEED; finished ones are not trained again, interrupted ones are resumed.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+SCORES = ROOT / "benchmarks" / "scores.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- scores: begin -->", "<!-- scores: end -->"
+
+
+class Entry(NamedTuple):
+    """A row of the table: options of train.py, the metric that counts, and what others claim for it."""
+
+    description: str
+    options: str
+    metric: str
+    claim: str
+    goal: float
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+TUTORIAL = ".8552 (the tutorial, one run)"
+CHAR = "1.8286 (the tutorial); 1.4697 (nanoGPT, a transformer of 10.6 M)"
+ENTRIES = {
+    "imdb-single": Entry("IMDB, LSTM 64", "--task imdb", "test_accuracy", TUTORIAL, 0.855),
+    "imdb-stacked": Entry("IMDB, LSTM 64 and 32", "--task imdb --model stacked", "test_accuracy", "none", 0.85),
+    "imdb-bidirectional": Entry(
+        "IMDB, LSTM 64 both ways", "--task imdb --model bidirectional", "test_accuracy", "none", 0.85
+    ),
+    "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85),
+    "imdb-builtin": Entry(
+        "built-in reviews, LSTM 64", "--task imdb --dataset builtin", "test_accuracy", "none", 0.90
+    ),
+    "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, (0,)),
+    "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, (0,)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entries", nargs="*", metavar="ENTRY", help=", ".join(ENTRIES))
+    parser.add_argument("--data-dir", help="folder of TFDS data sets")
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    options = parser.parse_args()
+    scores = json.loads(SCORES.read_text()) if SCORES.exists() else {}
+    if not options.table:
+        for name in options.entries or [name for name in ENTRIES if name not in scores]:
+            scores[name] = measure(name, ENTRIES[name], options.data_dir)
+            ordered = {key: scores[key] for key in ENTRIES if key in scores}
+            SCORES.write_text(json.dumps(ordered, indent=2) + "\n")
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    README.write_text(before + BEGIN + "\n" + table(scores) + END + rest.split(END)[1])
+
+
+def measure(name: str, entry: Entry, data_dir: str | None) -> dict:
+    """Train with each seed, and collect the results."""
+    runs = []
+    for seed in entry.seeds:
+        folder = ROOT / "runs" / "scores" / name / str(seed)
+        command = [sys.executable, "train.py", *entry.options.split(), "--seed", str(seed), "--workdir", str(folder)]
+        command += ["--data-dir", data_dir] if data_dir else []
+        command += ["--resume"] if (folder / "config.json").exists() else []
+        print(" ".join(command), flush=True)
+        subprocess.run(command, cwd=ROOT, check=True)
+        runs.append(json.loads((folder / "results.json").read_text()))
+    values = [run[entry.metric] for run in runs]
+    config = json.loads((folder / "config.json").read_text())
+    return {
+        "description": entry.description,
+        "command": f"python train.py {entry.options}",
+        "dataset": runs[0]["dataset"],
+        "metric": entry.metric,
+        "claim": entry.claim,
+        "goal": entry.goal,
+        "mean": statistics.mean(values),
+        "values": values,
+        "seeds": list(entry.seeds),
+        "test_loss": [run.get("test_loss") for run in runs],
+        "epochs_run": [run["epochs_run"] for run in runs],
+        "best_epoch": [run["best_epoch"] for run in runs],
+        "minutes": [round(run["train_seconds"] / 60, 2) for run in runs],
+        "parameters": runs[0]["parameters"],
+        "settings": {key: value for key, value in config["config"].items() if key not in ("data_dir", "seed")},
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {config['device']}",
+        "versions": config["environment"]["packages"],
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def table(scores: dict) -> str:
+    """The table as Markdown; what was not measured says so."""
+    lines = ["| model | claim | goal | ours | each seed | minutes | command |", "|---|---|---|---|---|---|---|"]
+    for name, entry in ENTRIES.items():
+        score = scores.get(name)
+        ours, each, minutes = "unmeasured", "", ""
+        if score is not None:
+            ours = f"**{score['mean']:.4f}**"
+            each = ", ".join(f"{value:.4f}" for value in score["values"])
+            minutes = f"{statistics.mean(score['minutes']):.1f}"
+        metric = entry.metric.replace("_", " ")
+        goal = f"{'≤' if entry.metric.endswith('loss') else '≥'} {entry.goal}"
+        row = [f"{entry.description}, {metric}", entry.claim, goal, ours, each, minutes, f"`{entry.options}`"]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

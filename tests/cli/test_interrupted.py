@@ -1,0 +1,90 @@
+"""Runs that are killed or stopped, and go on: they end to the bit as one that never was."""
+
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINES = {
+    "imdb": ("--dataset", "{shelf}/two.csv", "--max-length", "8", "--epochs", "700", "--ema-decay", "0.9"),
+    "char": ("--text", "{shelf}/text.txt", "--window", "16", "--epochs", "300", "--dropout", "0.1"),
+}
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Command:
+    """`train.py` in a process of its own."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, ROOT / "train.py", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def interrupt(self, number: int, run: Path, seconds: float) -> tuple[int, str]:
+        """Send a signal `seconds` after the first checkpoint that is not there yet: exit status and standard error."""
+        before = names(run)
+        while self.process.poll() is None and not names(run) - before:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        self.process.send_signal(number)
+        return self.end()
+
+    def end(self) -> tuple[int, str]:
+        _, err = self.process.communicate(timeout=100)
+        return self.process.returncode, err
+
+
+def names(run: Path) -> set[str]:
+    return {path.name for path in (run / "checkpoints").glob("[0-9]*")}
+
+
+def settled(run: Path) -> tuple[Any, list[dict[str, Any]], list[str]]:
+    """Results and metrics but for their seconds, and the names of the checkpoints' last."""
+    results = json.loads((run / "results.json").read_text())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    del results["train_seconds"]
+    for line in lines:
+        del line["seconds"]
+    return results, lines, sorted(names(run))[-1:]
+
+
+@pytest.mark.parametrize("task", LINES)
+def test_killed_stopped_and_resumed_is_as_uninterrupted(task: str, shelf: Path, tmp_path: Path) -> None:
+    line = [word.format(shelf=shelf) for word in LINES[task]]
+    line += ["--task", task, "--units", "4", "--embedding", "4", "--batch-size", "8", "--patience", "0"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    uninterrupted = Command(*line, "--workdir", whole)
+
+    delays = [random.SystemRandom().uniform(0, 1), 0.2]
+    status, err = Command(*line, "--workdir", cut).interrupt(signal.SIGKILL, cut, delays[0])
+    assert status == -signal.SIGKILL, f"it was to be killed {delays[0]} seconds after its first checkpoint; {err}"
+    assert not (cut / "results.json").exists()
+    with open(cut / "metrics.jsonl", "a") as file:
+        file.write('{"step": 1')  # as a kill may tear the last line
+
+    number = signal.SIGINT if task == "imdb" else signal.SIGTERM
+    status, err = Command("--resume", "--workdir", cut).interrupt(number, cut, delays[1])
+    assert status == STATUS[number], err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith(f"rnnjax: stopped by {number.name}; a checkpoint is saved")
+    saved = max(int(name) for name in names(cut))
+    assert not (cut / "results.json").exists()
+
+    status, err = Command("--task", task, "--resume", "--workdir", cut).end()
+    assert status == 0, err
+    assert re.search(rf"resuming from step {saved}, epoch \d+", err)
+    assert uninterrupted.end()[0] == 0
+    assert settled(cut) == settled(whole), delays
+    assert len(names(cut)) == 2
+    assert list((cut / "checkpoints").glob(".*")) == []
