@@ -59,7 +59,7 @@ class TrainConfig:
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     """Decides initial weights, the validation split, the order of batches and dropout."""
     epochs: Count | Literal["auto"] = 10
-    """Most passes over the training data; auto: 3, or as many as make 450 steps where the data are small."""
+    """Most passes over the training data; auto: 4, or as many as make 600 steps where the data are small."""
     batch_size: Count = 128
     """Examples (or streams of text) in one step."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
@@ -119,7 +119,7 @@ def _fits(kind: Any, value: Any) -> bool:
 
 def num_epochs(config: TrainConfig, steps_per_epoch: int) -> int:
     """What `--epochs` means for data of this size."""
-    return max(3, math.ceil(450 / steps_per_epoch)) if config.epochs == "auto" else config.epochs
+    return max(4, math.ceil(600 / steps_per_epoch)) if config.epochs == "auto" else config.epochs
 
 
 def patience(config: TrainConfig, steps_per_epoch: int) -> int:

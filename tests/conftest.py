@@ -17,14 +17,16 @@ hypothesis.settings.load_profile("rnnjax")
 DATA_SETS = ("imdb_reviews", "tiny_shakespeare")
 
 
-QUICK = ("kernels", "cells", "layers")
-"""Folders whose tests run many small programs once: there the time goes into compilation."""
+QUICK = ("kernels", "cells", "layers", "test_public_face.py")
+"""Folders and files whose tests run many small programs once: there the time goes into compilation."""
 
 
 @pytest.fixture(autouse=True)
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Compile without most optimizations in the folders of `QUICK`."""
-    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in QUICK)
+    """Compile without most optimizations in `QUICK`."""
+    jax.config.update(
+        "jax_disable_most_optimizations", bool({request.path.parent.name, request.path.name} & set(QUICK))
+    )
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 

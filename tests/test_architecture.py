@@ -79,7 +79,7 @@ def _home(name: str) -> str:
 
 def violations(module: str, source: str, is_package: bool = False) -> list[str]:
     """What a module imports against the table, as sentences."""
-    part, _, inside = module.removeprefix("rnnjax").lstrip(".").partition(".")
+    part, _, _ = module.removeprefix("rnnjax").lstrip(".").partition(".")
     part = part or "__init__"
     if part not in MAY_IMPORT:
         return [f"{module} is in no part that the table names"]

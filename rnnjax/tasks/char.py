@@ -43,7 +43,7 @@ SHORTEST_TEXT = 30
 class Config(TrainConfig):
     """Settings of the character model."""
 
-    epochs: Count | Literal["auto"] = 14
+    epochs: Count | Literal["auto"] = 11
     """Most passes over the training text."""
     batch_size: Count = 16
     """Streams of text that are read side by side."""

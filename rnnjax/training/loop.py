@@ -101,6 +101,7 @@ class Run:
         log.info("%s", summary(self.model, self.inputs))
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0
+        self.saved_step = -1
         self.started = self.saved_at - self.progress.seconds
         self.display = Display(self.epochs, self.steps_per_epoch, int(self.state.step))
         while self.progress.epoch <= self.epochs and not self.early_stopping.stops:
@@ -109,7 +110,8 @@ class Run:
             if stop.requested or self.is_save_due():
                 self.save()
             stop.raise_if_requested()
-        self.save()
+        if self.saved_step != int(self.state.step):
+            self.save()
         return self.finish()
 
     def train_epoch(self, stop: StopRequest) -> None:
@@ -190,7 +192,7 @@ class Run:
         # Until an epoch is done there is no best one: what was learned so far serves better than the first weights.
         best = self.best if self.early_stopping.best_epoch else self.state.evaluated()
         checkpoint.save(self.folder.checkpoints, step, self.state, best, dataclasses.asdict(self.progress))
-        self.saved_at = time.monotonic()
+        self.saved_step, self.saved_at = step, time.monotonic()
         self.save_seconds = self.saved_at - begun
 
     def evaluate(self, params: Any, source: Any) -> dict[str, float]:

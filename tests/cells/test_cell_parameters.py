@@ -1,5 +1,7 @@
 """Names, numbers and initial values of the cells' parameters; options that have no meaning."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,12 @@ D, H = 24, 16
 def initial_params(cell, inputs: int = D, seed: int = 0) -> dict:
     state = cell.initial_state(1)
     return jax.jit(cell.init)(jax.random.key(seed), state, jnp.ones((1, inputs)))["params"]
+
+
+@functools.cache
+def default_params(name: str) -> dict:
+    """Initial parameters with no option given."""
+    return initial_params(CASES[name].make_cell(H))
 
 
 def keras_count(name: str, inputs: int, features: int, use_bias: bool) -> int:
@@ -54,8 +62,7 @@ def test_numbers_that_keras_prints():
 
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_start_glorot_uniform_over_the_whole_matrix(name):
-    case = CASES[name]
-    kernel = np.asarray(initial_params(case.make_cell(H))["kernel"])
+    kernel = np.asarray(default_params(name)["kernel"])
     bound = np.sqrt(6 / sum(kernel.shape))
     assert np.abs(kernel).max() <= bound
     assert np.abs(kernel).max() > 0.95 * bound
@@ -65,16 +72,14 @@ def test_kernels_start_glorot_uniform_over_the_whole_matrix(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_recurrent_kernels_start_orthogonal(name):
-    case = CASES[name]
-    kernel = np.asarray(initial_params(case.make_cell(H))["recurrent_kernel"])
+    kernel = np.asarray(default_params(name)["recurrent_kernel"])
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(H), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_biases_start_at_zero_and_the_forget_gate_at_one(name):
     case = CASES[name]
-    params = initial_params(case.make_cell(H))
-    for gate, weights in case.weights(params).items():
+    for gate, weights in case.weights(default_params(name)).items():
         np.testing.assert_array_equal(weights.b, np.full(H, 1.0 if gate == "forget" else 0.0))
         np.testing.assert_array_equal(weights.v, np.zeros(H))
 
@@ -101,8 +106,7 @@ def test_initializers_and_param_dtype_are_fields(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_another_seed_gives_other_weights_and_the_same_seed_the_same(name):
-    cell = CASES[name].make_cell(3)
-    one, again, other = (initial_params(cell, seed=seed) for seed in (0, 0, 1))
+    one, again, other = (initial_params(CASES[name].make_cell(H), seed=seed) for seed in (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, again)
     assert not np.allclose(one["kernel"], other["kernel"])
     assert not np.allclose(one["recurrent_kernel"], other["recurrent_kernel"])

@@ -219,8 +219,12 @@ def test_damaged_run_is_refused_in_one_line(
     assert list(cwd.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", [name for name in DAMAGES if name.startswith("config") and name != "config without info"])
-def test_resume_with_a_damaged_configuration(damage: str, invoke: Any, copied: Any, imdb_run: Path, snapshot: Any) -> None:
+@pytest.mark.parametrize(
+    "damage", [name for name in DAMAGES if name.startswith("config") and name != "config without info"]
+)
+def test_resume_with_a_damaged_configuration(
+    damage: str, invoke: Any, copied: Any, imdb_run: Path, snapshot: Any
+) -> None:
     run = copied(imdb_run)
     (run / "results.json").unlink()
     DAMAGES[damage](run)
@@ -269,9 +273,7 @@ def test_lines_that_are_not_utf8(invoke: Any, imdb_run: Path) -> None:
     )
     assert ended.returncode == 2
     assert ended.stdout == b""
-    assert ended.stderr.splitlines() == [
-        b"rnnjax: standard input: expected UTF-8; byte 6 is not. Convert it to UTF-8."
-    ]
+    assert ended.stderr.splitlines() == [b"rnnjax: standard input: expected UTF-8; byte 6 is not. Convert it to UTF-8."]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LINES = {
-    "imdb": ("--dataset", "{shelf}/two.csv", "--max-length", "8", "--epochs", "700", "--ema-decay", "0.9"),
-    "char": ("--text", "{shelf}/text.txt", "--window", "16", "--epochs", "300", "--dropout", "0.1"),
+    "imdb": ("--dataset", "{shelf}/two.csv", "--max-length", "8", "--epochs", "400", "--ema-decay", "0.9"),
+    "char": ("--text", "{shelf}/text.txt", "--window", "16", "--epochs", "120", "--dropout", "0.1"),
 }
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 

@@ -1,5 +1,6 @@
 """`train.py`: listing, help, the run folder, and starting again."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import rnnjax
+from rnnjax.cli.runs import get_task
 from rnnjax.tasks import TASKS
 from rnnjax.training import checkpoint
 
@@ -40,23 +42,23 @@ def help_of(invoke: Any, *arguments: str) -> dict[str, str]:
         if option := re.match(r"  (?:-h, )?(--[\w-]+)", line):
             name = option[1]
             texts[name] = line
-        elif line.startswith("   "):
-            texts[name] = f"{texts.get(name, '')} {line.strip()}"
+        elif line.startswith("   ") and name:
+            texts[name] += f" {line.strip()}"
     return texts
 
 
 def test_help_shows_a_tasks_own_defaults(invoke: Any) -> None:
     imdb, char = help_of(invoke, "--task", "imdb"), help_of(invoke, "--task", "char")
-    assert "(default: 0.001)" in imdb["--learning-rate"]
-    assert "(default: 0.003)" in char["--learning-rate"]
-    assert "(default: 64)" in imdb["--units"]
-    assert "(default: 256)" in char["--units"]
+    for name, texts in (("imdb", imdb), ("char", char)):
+        for field in dataclasses.fields(get_task(name).config):
+            assert texts[f"--{field.name.replace('_', '-')}"].endswith(f" (default: {field.default})")
+    assert imdb["--units"] != char["--units"]
     assert {"--model", "--vocab-size", "--max-length"} <= imdb.keys() - char.keys()
     assert {"--text", "--window", "--layers"} <= char.keys() - imdb.keys()
     common = "workdir data-dir dataset preset epochs batch-size learning-rate optimizer clip-norm seed resume overwrite"
     assert {f"--{name}" for name in common.split()} <= imdb.keys() & char.keys()
     for text in (*imdb.values(), *char.values()):
-        assert len(text.split("  ")) > 1, f"no help for {text}"
+        assert re.search(r"[A-Z].* [a-z]+", text.split("(default")[0].replace("TEXT", "")), f"no help in {text}"
     large = help_of(invoke, "--task", "char", "--preset", "large")
     assert "(default: 512)" in large["--units"]
     assert {"--task", "--list"} <= help_of(invoke).keys()
@@ -65,7 +67,7 @@ def test_help_shows_a_tasks_own_defaults(invoke: Any) -> None:
 def test_help_of_the_other_commands(invoke: Any) -> None:
     ended = invoke("generate", "--help")
     assert ended.status == 0
-    for name in "workdir temperature top-k top-p length prompt num-samples seed".split():
+    for name in ["workdir", "temperature", "top-k", "top-p", "length", "prompt", "num-samples", "seed"]:
         assert f"--{name} " in ended.out
     ended = invoke("predict", "--help")
     assert ended.status == 0
@@ -165,9 +167,7 @@ def test_overwrite_starts_again(invoke: Any, copied: Any, imdb_run: Path, shelf:
     assert 999 not in checkpoint.steps(run / "checkpoints")
 
 
-def test_resume_without_checkpoints_begins_again_and_ends_the_same(
-    invoke: Any, copied: Any, imdb_run: Path
-) -> None:
+def test_resume_without_checkpoints_begins_again_and_ends_the_same(invoke: Any, copied: Any, imdb_run: Path) -> None:
     run = copied(imdb_run)
     (run / "results.json").unlink()
     for path in (run / "checkpoints").iterdir():
@@ -214,9 +214,7 @@ def test_diverging_run_fails_in_one_line(invoke: Any, cwd: Path, shelf: Path) ->
     assert not Path("run", "results.json").exists()
 
 
-def test_a_full_disk_fails_in_one_line(
-    invoke: Any, cwd: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_fails_in_one_line(invoke: Any, cwd: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "SPARE_BYTES", 1 << 60)
     ended = invoke(*IMDB, "--dataset", shelf / "two.csv", "--workdir", "run")
     assert ended.status == 1

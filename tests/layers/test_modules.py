@@ -107,8 +107,6 @@ def test_every_option_of_a_layer_reaches_its_cell():
 
 MAKERS = {
     "LSTM": lambda: rnnjax.LSTM(H),
-    "GRU": lambda: rnnjax.GRU(H),
-    "SimpleRNN": lambda: rnnjax.SimpleRNN(H),
     "RNN": lambda: rnnjax.RNN(rnnjax.LSTMCell(H, peephole=True)),
 }
 
