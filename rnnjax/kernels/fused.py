@@ -126,8 +126,8 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
         if mask is not None:
             through = select(mask, through, jax.tree.map(jnp.zeros_like, through))
         z, product, before = loop.rule.backward(kept, through)
-        entering = product @ transposed
-        h = before[0] + (entering if recurrent_mask is None else entering * recurrent_mask)
+        h = product @ transposed
+        h = before[0] + (h if recurrent_mask is None else h * recurrent_mask)
         before = before._replace(**{before._fields[0]: h})
         if resets is not None:  # a reset state is a constant
             before = select(resets, jax.tree.map(jnp.zeros_like, before), before)
@@ -135,7 +135,8 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
             before = select(mask, before, after)
         return before, (z, None if loop.rule.additive else product)
 
-    initial, (z, own) = jax.lax.scan(body, final, (kept, mask, resets, outputs), reverse=not loop.reverse, unroll=loop.unroll)
+    inputs = kept, mask, resets, outputs
+    initial, (z, own) = jax.lax.scan(body, final, inputs, reverse=not loop.reverse, unroll=loop.unroll)
     products = z if own is None else own  # [T, B, G]
     kernel_gradient = jnp.einsum("tbh,tbg->hg", entering, products)
     bias_gradient = None if bias is None else products.sum(axis=(0, 1))

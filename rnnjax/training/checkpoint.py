@@ -1,9 +1,10 @@
 """Checkpoints that are whole or not there.
 
 A checkpoint is a folder, named by its step: `state/` and `best/` as Orbax writes them, `shapes.json` with the shapes of
-their arrays, `progress.json` for what lives on the host, and `manifest.json` with the SHA-256 sum of every other file. It is written under another name and renamed
-when all is on the disk, so that a kill leaves the ones before it. Orbax does not verify content, so the sums are
-checked before anything is restored, and the checkpoint before is used where they differ.
+their arrays, `progress.json` for what lives on the host, and `manifest.json` with the SHA-256 sum of every other file.
+It is written under another name and renamed when all is on the disk, so that a kill leaves the ones before it. Orbax
+does not verify content, so the sums are checked before anything is restored, and the checkpoint before is used where
+they differ.
 """
 
 import errno

@@ -129,7 +129,7 @@ def test_without_network_auto_takes_the_sample_and_tfds_refuses(monkeypatch, tmp
     monkeypatch.setattr(imdb, "BUILTIN_EXAMPLES", 50)
     assert load("auto").dataset == "builtin"
     assert "BUILT-IN SAMPLE" in caplog.text
-    with pytest.raises(InputError, match="--dataset tfds.*no network"):
+    with pytest.raises(InputError, match=r"--dataset tfds.*no network"):
         load("tfds")
 
 

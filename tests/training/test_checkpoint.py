@@ -131,7 +131,7 @@ def test_a_failed_save_leaves_the_others(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_sync", sync)
-    with pytest.raises(RunError, match="step 4 .*No space left on device"):
+    with pytest.raises(RunError, match=r"step 4 .*No space left on device"):
         checkpoint.save(folder, 4, make_state(4), make_state(4).params, PROGRESS)
     assert sorted(path.name for path in folder.iterdir()) == ["00000002", "00000003"]
     assert checkpoint.find_fault(folder / "00000003") is None
