@@ -14,12 +14,20 @@ from rnnjax.sampling import PROMPT_CHUNK, Sampler, choose
 V = 7
 
 
+@pytest.fixture(autouse=True)
+def quick(quick_compilation):
+    """Compile without most optimizations."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module", params=["lstm", "gru"])
 def trained(request):
     """A model of two layers with weights so large that it has opinions."""
     layer = {"lstm": rnnjax.LSTM, "gru": rnnjax.GRU}[request.param]
     model = LanguageModel(V, 5, rnnjax.Stack([layer(6), layer(4)]), dropout_rate=0.5)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
     return model, jax.tree.unflatten(

@@ -21,7 +21,7 @@ def test_padding_reaches_nothing(encoder, num_classes):
     model = Classifier(9, num_classes, 5, ENCODERS[encoder]())
     tokens = np.random.default_rng(0).integers(9, size=(3, 6), dtype=np.int32)
     lengths = np.array([6, 2, 0], np.int32)
-    variables = model.init(jax.random.key(0), tokens)
+    variables = jax.jit(model.init)(jax.random.key(0), tokens)
     logits = model.apply(variables, tokens, lengths=lengths)
     assert logits.shape == (3, 1 if num_classes == 2 else 3)
     other = np.where(np.arange(6) < lengths[:, None], tokens, (tokens + 1) % 9)
@@ -35,7 +35,7 @@ def test_padding_reaches_nothing(encoder, num_classes):
 def test_output_is_the_dense_layer_over_the_last_real_step():
     model = Classifier(9, 3, 5, rnnjax.GRU(4, return_sequences=False))
     tokens = np.random.default_rng(1).integers(9, size=(2, 6), dtype=np.int32)
-    params = model.init(jax.random.key(0), tokens)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), tokens)["params"]
     x = params["embedding"]["embedding"][tokens]
     y = np.asarray(rnnjax.GRU(4).apply({"params": params["recurrent"]}, x))
     expected = y[np.arange(2), [3, 5]] @ np.asarray(params["output"]["kernel"]) + np.asarray(params["output"]["bias"])
