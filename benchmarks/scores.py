@@ -44,9 +44,7 @@ ENTRIES = {
         "IMDB, LSTM 64 both ways", "--task imdb --model bidirectional", "test_accuracy", "none", 0.85
     ),
     "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85),
-    "imdb-builtin": Entry(
-        "built-in reviews, LSTM 64", "--task imdb --dataset builtin", "test_accuracy", "none", 0.90
-    ),
+    "imdb-builtin": Entry("built-in reviews, LSTM 64", "--task imdb --dataset builtin", "test_accuracy", "none", 0.90),
     "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, (0,)),
     "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, (0,)),
 }

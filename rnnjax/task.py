@@ -59,7 +59,8 @@ class TrainConfig:
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     """Decides initial weights, the validation split, the order of batches and dropout."""
     epochs: Count | Literal["auto"] = 10
-    """Most passes over the training data; auto: 4, or as many as make 600 steps where the data are small."""
+    """Most passes over the training data; auto: 4, or as many as make 1000 steps where one is
+    of less than 100."""
     batch_size: Count = 128
     """Examples (or streams of text) in one step."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
@@ -119,7 +120,9 @@ def _fits(kind: Any, value: Any) -> bool:
 
 def num_epochs(config: TrainConfig, steps_per_epoch: int) -> int:
     """What `--epochs` means for data of this size."""
-    return max(4, math.ceil(600 / steps_per_epoch)) if config.epochs == "auto" else config.epochs
+    if config.epochs != "auto":
+        return config.epochs
+    return 4 if steps_per_epoch >= 100 else math.ceil(1000 / steps_per_epoch)
 
 
 def patience(config: TrainConfig, steps_per_epoch: int) -> int:

@@ -16,7 +16,7 @@ from rnnjax.cli import main
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-SMALL = "--epochs 1 --units 4 --embedding 4 --batch-size 256".split()
+SMALL = ["--epochs=1", "--units=4", "--embedding=4", "--batch-size=256"]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_commands_run(folder, monkeypatch, capfdbinary):
             options.pop()
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
         if name == "train" and not {"--list", "--help"} & set(options):
-            options += SMALL + [f"--workdir=runs/{len(list(folder.glob('runs/*')))}"]
+            options += [*SMALL, f"--workdir=runs/{len(list(folder.glob('runs/*')))}"]
             if not {"--dataset", "--text"} & set(options):
                 options.append("--dataset=builtin")
         if name == "generate" and "--prompt" in options:
@@ -61,7 +61,7 @@ def test_commands_run(folder, monkeypatch, capfdbinary):
         out = capfdbinary.readouterr().out.decode()
         if name == "predict":
             expected = 3 if "<" in command else 1
-            assert re.fullmatch(r"(\w+\t[01]\.\d+\n){%d}" % expected, out)
+            assert re.fullmatch(rf"(\w+\t[01]\.\d+\n){{{expected}}}", out)
         if name == "generate" and "--prompt" in options:
             assert [len(part) for part in out.split("ROMEO:")[1:]] == [501] * 3
 

@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 import pytest
 
 from rnnjax.errors import InputError
-from rnnjax.task import Bounds, Count, Fraction, NotNegative, Positive, Rate, TrainConfig, check_value, describe
+from rnnjax.task import (
+    Bounds,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Rate,
+    TrainConfig,
+    check_value,
+    describe,
+    num_epochs,
+    patience,
+)
 
 BOUNDS = {
     Bounds(1): {1: True, 0: False, 10**9: True, math.inf: False, math.nan: False},
@@ -84,3 +96,11 @@ def test_config_refuses_and_names_the_option(setting):
         Config(**setting)
     assert str(error.value).startswith(f"--{name.replace('_', '-')}: expected ")
     assert Config(hidden_layers=3).hidden_layers == 3
+
+
+def test_auto_means_enough_steps_on_small_data():
+    config = TrainConfig(epochs="auto", patience="auto")
+    assert [num_epochs(config, steps) for steps in (1, 63, 99, 100, 157, 5000)] == [1000, 16, 11, 4, 4, 4]
+    assert [patience(config, steps) for steps in (1, 63, 157, 5000)] == [450, 8, 3, 3]
+    assert num_epochs(TrainConfig(epochs=9), 1) == 9
+    assert patience(TrainConfig(patience=0), 1) == 0

@@ -48,8 +48,10 @@ def _main(arguments: Sequence[str]) -> int:
         return _fail(error, getattr(error, "exit_status", 1))
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was saved", 130)
-    except MemoryError as error:
-        return _fail(f"out of memory ({error}); try a smaller --batch-size or model", 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # what JAX calls it
+            raise
+        return _fail("out of memory; try a smaller --batch-size or model", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush is quiet
         return 1

@@ -168,7 +168,10 @@ def train(
     from rnnjax.training.loop import Run
     from rnnjax.training.signals import StopRequest
 
-    splits = task.load(config)
+    source = config
+    if settings is not None and config.dataset == "auto":  # what it was then, whatever network there is now
+        source = dataclasses.replace(config, dataset="builtin" if settings["dataset"] == "builtin" else "tfds")
+    splits = task.load(source)
     if settings is not None:
         if splits.fingerprint != settings["fingerprint"]:
             raise InputError(

@@ -1,6 +1,6 @@
 """Samples for a machine with no network: composed reviews, and Python's own sources as text.
 
-The reviews come from the small grammar below. In each, one or two remarks pass the verdict; the other sentences say
+The reviews come from the small grammar below. In each, one or two remarks pass the verdict; another sentence says
 nothing about it. A remark may negate ("hardly a masterpiece"), weigh one opinion against another (the clause after
 "but" decides, the clause after "although" does not), or report what others think and agree or disagree. So the words
 alone say little, and their order decides.
@@ -117,13 +117,13 @@ PLACES = [
 ]
 NUMBERS = ["ten", "twenty", "ninety", "thirty", "eighty", "forty", "one hundred"]
 
-NEGATED_SHARE = 0.22
+NEGATED_SHARE = 0.15
 REMARKS = ("plain", "contrast", "report")
 REMARK_WEIGHTS = (6, 2, 2)
 
 
 def reviews(num_examples: int, seed: int) -> tuple[list[str], list[str]]:
-    """Compose labelled reviews of some 15 to 50 words, half of them negative (one more where the number is odd).
+    """Compose labelled reviews of some 10 to 50 words, half of them negative (one more where the number is odd).
 
     All texts of one call differ, so parts cut from one call share none.
 
@@ -145,9 +145,7 @@ def reviews(num_examples: int, seed: int) -> tuple[list[str], list[str]]:
 
 
 def _review(draw: random.Random, label: str) -> str:
-    remarks = [_remark(draw, label) for _ in range(draw.choice((1, 2, 2)))]
-    irrelevant = [_irrelevant(draw) for _ in range(3 - len(remarks))]
-    sentences = remarks + irrelevant
+    sentences = [*(_remark(draw, label) for _ in range(draw.choice((1, 2)))), _irrelevant(draw)]
     draw.shuffle(sentences)
     text = " . ".join(sentences) + " ."
     for mark in ".,;":

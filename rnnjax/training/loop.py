@@ -212,7 +212,7 @@ class Run:
             test = {}
         results = {
             "task": self.task.name,
-            "model": getattr(self.config, "model", None),
+            "model": getattr(self.config, "model", getattr(self.config, "cell", None)),
             "dataset": self.splits.dataset,
             "seed": self.config.seed,
             "epochs_run": len(history),
