@@ -10,7 +10,6 @@ Runs lie in runs/scores/ENTRY/SEED; finished ones are not trained again, interru
 import argparse
 import datetime
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -56,15 +55,15 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of TFDS data sets")
     parser.add_argument("--table", action="store_true", help="train nothing")
     options = parser.parse_args()
-    scores = json.loads(SCORES.read_text()) if SCORES.exists() else {}
+    scores = json.loads(SCORES.read_text(encoding="utf-8")) if SCORES.exists() else {}
     if not options.table:
         for name in options.entries or [name for name in ENTRIES if name not in scores]:
             scores[name] = measure(name, ENTRIES[name], options.data_dir)
             ordered = {key: scores[key] for key in ENTRIES if key in scores}
-            SCORES.write_text(json.dumps(ordered, indent=2) + "\n")
-    text = README.read_text()
+            SCORES.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
-    README.write_text(before + BEGIN + "\n" + table(scores) + END + rest.split(END)[1])
+    README.write_text(before + BEGIN + "\n" + table(scores) + END + rest.split(END)[1], encoding="utf-8")
 
 
 def measure(name: str, entry: Entry, data_dir: str | None) -> dict:
@@ -78,6 +77,8 @@ def measure(name: str, entry: Entry, data_dir: str | None) -> dict:
         print(" ".join(command), flush=True)
         subprocess.run(command, cwd=ROOT, check=True)
         runs.append(json.loads((folder / "results.json").read_text()))
+    if ("builtin" in entry.options) != (runs[0]["dataset"] == "builtin"):
+        sys.exit(f"{name}: trained on {runs[0]['dataset']}; name prepared data with --data-dir")
     values = [run[entry.metric] for run in runs]
     config = json.loads((folder / "config.json").read_text())
     return {
@@ -96,7 +97,7 @@ def measure(name: str, entry: Entry, data_dir: str | None) -> dict:
         "minutes": [round(run["train_seconds"] / 60, 2) for run in runs],
         "parameters": runs[0]["parameters"],
         "settings": {key: value for key, value in config["config"].items() if key not in ("data_dir", "seed")},
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {config['device']}",
+        "machine": f"{config['environment']['threads']} cores, {platform.machine()}, {config['device']}",
         "versions": config["environment"]["packages"],
         "date": datetime.date.today().isoformat(),
     }

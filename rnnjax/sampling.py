@@ -111,7 +111,7 @@ def choose(
         ordered = jnp.zeros_like(logits).at[order].set(jax.nn.softmax(logits))
         # A token stays if those before it do not reach p: the most probable one always does.
         before = jnp.cumsum(ordered) - ordered
-        logits = jnp.where(before[order] < top_p, logits, -jnp.inf)
+        logits = jnp.where((before[order] < top_p) | (order == 0), logits, -jnp.inf)
     return jax.random.categorical(key, logits)
 
 

@@ -27,7 +27,7 @@ class Bounds(NamedTuple):
         """Whether `value` is within the bounds; NaN and infinities never are."""
         above = value > self.least if self.least_open else value >= self.least
         below = value < self.most if self.most_open else value <= self.most
-        return math.isfinite(value) and above and below
+        return above and below and abs(value) < math.inf
 
     def __str__(self) -> str:
         """In words, to stand after "a number"."""
@@ -39,8 +39,8 @@ class Bounds(NamedTuple):
         return " and ".join(words)
 
 
-Count = Annotated[int, Bounds(1)]
-OptionalCount = Annotated[int, Bounds(0)]
+Count = Annotated[int, Bounds(1, 2**31 - 1)]
+OptionalCount = Annotated[int, Bounds(0, 2**31 - 1)]
 Rate = Annotated[float, Bounds(0, 1, most_open=True)]
 NotNegative = Annotated[float, Bounds(0)]
 Positive = Annotated[float, Bounds(0, least_open=True)]
@@ -184,6 +184,8 @@ class Task:
     """Named sets of options."""
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Other spellings of options: {"text": "dataset"}."""
+    unit: str = "examples"
+    """What the losses count."""
     stateful: bool = False
     """The model's state is carried from batch to batch within an epoch."""
     results: Callable[[Sequence[Mapping[str, float]]], dict[str, float]] | None = None

@@ -26,6 +26,8 @@ class GRUOptions(CellOptions):
 
     reset_after: bool = True
     """Apply the reset gate after the recurrent product (Keras, PyTorch, cuDNN) or, if False, before it (Cho et al.)."""
+    update_bias: float = 0.0
+    """Added to the update gate's bias at the start; 1 lets the cell remember before it has learnt to, as in an LSTM."""
 
 
 class GRUCell(GRUOptions, Cell):
@@ -57,6 +59,10 @@ class GRUCell(GRUOptions, Cell):
     def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> GRUState:
         """Zeros, as an array `[B, H]`."""
         return GRUState(jnp.zeros((batch_size, self.features), dtype))
+
+    def initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Raise the update gate's bias by `update_bias`."""
+        return self.bias_init(key, shape, dtype).at[: self.features].add(self.update_bias)
 
     def step(
         self, state: GRUState, z: Float[Array, "B 3H"], constants: Constants

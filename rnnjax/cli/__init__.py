@@ -1,10 +1,12 @@
 """The command line: where tasks and training meet. Imports are late, so that --help and --list answer at once."""
 
-import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from rnnjax.cli import notices
 from rnnjax.errors import InputError, RunError
@@ -23,8 +25,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line on standard error.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    with notices.hold():
-        return _main(arguments)
+    # Until training catches signals itself, SIGTERM ends a command as Ctrl-C does: with one line.
+    handler = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
+    try:
+        with notices.hold():
+            return _main(arguments)
+    except _TerminatedError:
+        return _fail("stopped by SIGTERM", 143)
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM came."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise _TerminatedError
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -47,7 +69,7 @@ def _main(arguments: Sequence[str]) -> int:
     except RunError as error:
         return _fail(error, getattr(error, "exit_status", 1))
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was saved", 130)
+        return _fail("stopped by Ctrl-C", 130)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # what JAX calls it
             raise
@@ -56,9 +78,7 @@ def _main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush is quiet
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        return _fail(f"{error.filename or 'output'}: {error.strerror}; what was saved before is whole", 1)
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}; what was saved before is whole", 1)
     return 0
 
 

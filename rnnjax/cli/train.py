@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 MAY_DIFFER = {"data_dir"}
 """Settings that a resumed run may have otherwise: they say where data lie, not what they are."""
+
+PATHS = {"dataset", "data_dir"}
+DATASETS = ("auto", "tfds", "builtin")
+"""Values of --dataset that are no paths."""
 
 log = logging.getLogger("rnnjax")
 
@@ -55,6 +60,9 @@ def main(arguments: Sequence[str]) -> None:
     workdir, resume, overwrite = given["workdir"], given["resume"], given["overwrite"]
     options = {key: value for key, value in given.items() if key not in CONTROLS}
     options = {**preset, **resolve_aliases(options, task.aliases)}
+    for name in PATHS & options.keys():
+        if options[name] not in DATASETS:  # a run is resumed from anywhere
+            options[name] = os.path.abspath(options[name])
     if resume and overwrite:
         raise InputError("--resume: expected it or --overwrite; got both.")
     folder = choose_folder(workdir, task, resume, overwrite)
@@ -177,6 +185,11 @@ def train(
             raise InputError(
                 f"--resume: expected the data ({settings['dataset']}) that the run in {folder.path} was started with; "
                 "they have changed. Restore them, or start another run."
+            )
+        if dict(splits.info) != settings["info"]:
+            raise InputError(
+                f"--resume: expected data that are encoded as those of the run in {folder.path}; another version of "
+                "rnnjax encodes them otherwise. Resume with the version in its config.json, or start another run."
             )
         differing = [name for name, value in environment().items() if settings["environment"].get(name) != value]
         if differing:

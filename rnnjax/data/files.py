@@ -141,7 +141,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 )
             row = dict(zip(header, values, strict=True))
             split = _split(row["split"], path, line) if "split" in row else None
-            yield row["text"], _label(row["label"], path, line), split
+            yield row["text"], _label(row["label"], f"{path}, line {line}"), split
     except csv.Error as error:
         raise InputError(
             f"{path}, line {reader.line_num}: not valid CSV ({error}); write it again with a CSV library"
@@ -190,7 +190,7 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
                 f"{path}, line {line}: expected Unicode text, got half a surrogate pair (\\ud800 to \\udfff); "
                 "write the character itself"
             ) from None
-        yield row["text"], _label(label, path, line), split
+        yield row["text"], _label(label, f"{path}, line {line}"), split
 
 
 def _folder_rows(path: Path) -> Iterator[Row]:
@@ -213,7 +213,7 @@ def _class_rows(folder: Path) -> Iterator[tuple[str, str]]:
     if not files:
         raise InputError(f"{folder}: expected .txt files, one a text, found none; add some or remove the folder")
     for file in files:
-        yield _decoded(file).replace("\r\n", "\n").strip(), folder.name
+        yield _decoded(file).replace("\r\n", "\n").strip(), _label(folder.name, str(folder))
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -227,15 +227,13 @@ def _entries(folder: Path) -> list[Path]:
         _refuse(folder, error)
 
 
-def _label(label: str, path: Path, line: int) -> str:
+def _label(label: str, where: str) -> str:
     label = label.strip()
     if not label:
-        raise InputError(f"{path}, line {line}: expected a label, got an empty one; fill it in or drop the line")
+        raise InputError(f"{where}: expected a label, got an empty one; fill it in or drop the line")
     if "\t" in label or len(label.splitlines()) > 1:
         # A prediction is printed as label, tab, probability on one line.
-        raise InputError(
-            f"{path}, line {line}: expected a label of one line without tabs, got {_shown(label)}; rename it"
-        )
+        raise InputError(f"{where}: expected a label of one line without tabs, got {_shown(label)}; rename it")
     return label
 
 

@@ -41,28 +41,13 @@ class Source:
 IMDB_SOURCE = Source(
     "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
     84_125_825,
-    "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fe7008942e91923d1658fe",
+    "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
 )
 SHAKESPEARE_SOURCE = Source(
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
     1_115_394,
     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 )
-
-
-def imdb(
-    data_dir: str | os.PathLike[str] | None = None, source: Source = IMDB_SOURCE
-) -> dict[str, tuple[list[str], Int[np.ndarray, " N"]]]:
-    """Return the IMDB reviews of "train" and "test": 25,000 texts each, and int32 labels, 0 negative and 1 positive.
-
-    Maas et al. 2011, "Learning word vectors for sentiment analysis". Raises as `prepare_imdb` and `read_imdb` do.
-    """
-    return read_imdb(prepare_imdb(data_dir, source))
-
-
-def tiny_shakespeare(data_dir: str | os.PathLike[str] | None = None, source: Source = SHAKESPEARE_SOURCE) -> str:
-    """Return the tiny Shakespeare text of char-rnn, 1,115,394 characters. Raises as `prepare_*` and `read_*` do."""
-    return read_tiny_shakespeare(prepare_tiny_shakespeare(data_dir, source))
 
 
 def prepare_imdb(data_dir: str | os.PathLike[str] | None = None, source: Source = IMDB_SOURCE) -> Path:

@@ -123,6 +123,12 @@ class Stack(nn.Module):
     """
 
     layers: Sequence[nn.Module]
+    return_sequences: bool | None = None
+    """For the last layer; by default what it says itself."""
+    return_state: bool = False
+    """Give `(states, outputs)` instead of the outputs."""
+    deterministic: bool | None = None
+    """For all layers; by default what each says itself."""
 
     def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> tuple[State, ...]:
         """The states that a sequence starts from where none are given."""
@@ -139,7 +145,7 @@ class Stack(nn.Module):
         initial_state: tuple[State, ...] | None = None,
         deterministic: bool | None = None,
         return_sequences: bool | None = None,
-        return_state: bool = False,
+        return_state: bool | None = None,
     ) -> Any:
         """Run the layers in turn; arguments as for one (`RecurrentLayer.__call__`).
 
@@ -153,10 +159,13 @@ class Stack(nn.Module):
         Raises:
             ValueError: no layers, a layer below the last that gives no sequences, or a wrong number of states.
         """
+        deterministic = self.deterministic if deterministic is None else deterministic
+        return_sequences = self.return_sequences if return_sequences is None else return_sequences
+        return_state = self.return_state if return_state is None else return_state
         if not self.layers:
             raise ValueError("Stack expects at least one layer; got none.")
         for number, layer in enumerate(self.layers[:-1]):
-            if not layer.return_sequences:
+            if not _returns_sequences(layer):
                 raise ValueError(
                     f"Stack expects every layer but the last to return sequences; layer {number} "
                     f"({type(layer).__name__}) does not. Give it return_sequences=True."
@@ -178,3 +187,10 @@ class Stack(nn.Module):
             )
             states.append(state)
         return (tuple(states), x) if return_state else x
+
+
+def _returns_sequences(layer: nn.Module) -> bool:
+    """Whether a layer gives the outputs of all steps; a stack does what its last layer does, unless told otherwise."""
+    if isinstance(layer, Stack) and layer.return_sequences is None:
+        return _returns_sequences(layer.layers[-1])
+    return bool(layer.return_sequences)

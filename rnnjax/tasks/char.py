@@ -83,12 +83,13 @@ def load(config: Config) -> Splits:
         raise InputError(f"--text {name}: expected at least {SHORTEST_TEXT} characters; got {len(text)}.")
     vocabulary = CharacterVocabulary.from_text(text)
     tokens = vocabulary.encode(text)
+    kind: type[Part]
     if name == "tiny_shakespeare":
-        cuts = [0, len(tokens) * 9 // 10, len(tokens)]
+        kind, cuts = HalvedPart, [0, len(tokens) * 9 // 10, len(tokens)]
     else:
-        cuts = [0, len(tokens) * 8 // 10, len(tokens) * 9 // 10, len(tokens)]
+        kind, cuts = Part, [0, len(tokens) * 8 // 10, len(tokens) * 9 // 10, len(tokens)]
     train, *held_out = (
-        Part(tokens[start:end], config.window, tokens[max(0, start - WARMUP) : start])
+        kind(tokens[start:end], config.window, tokens[max(0, start - WARMUP) : start])
         for start, end in itertools.pairwise(cuts)
     )
     info = {"vocabulary_size": len(vocabulary), "first": int(tokens[0])}
@@ -126,7 +127,15 @@ def read_builtin() -> tuple[str, str, str]:
 
 
 class Part(Streams):
-    """A part of a text, evaluated with the characters before it as context, and with its later half marked."""
+    """A part of a text, evaluated with the characters before it as context."""
+
+    def evaluation(self, batch_size: int, warmup: int = WARMUP) -> Batches:
+        """As `Streams.evaluation`."""
+        return super().evaluation(batch_size, warmup)
+
+
+class HalvedPart(Part):
+    """A part whose halves are evaluated also by themselves."""
 
     def evaluation(self, batch_size: int, warmup: int = WARMUP) -> Batches:
         """As `Streams.evaluation`, each batch with `late` [B, T]: whether a target stands in the later half."""
@@ -161,7 +170,7 @@ def loss(logits: Float[Array, "B T V"], batch: Batch) -> Sums:
     return sums
 
 
-def test_on_last_half(validation: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def last_half_as_test(validation: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The loss on the last half of the validation part, at the epoch whose loss on the first half is the lowest."""
     chosen = min(validation, key=lambda metrics: metrics["first_half_loss"])
     return {"loss": chosen["last_half_loss"], "bits": chosen["last_half_loss"] / math.log(2)}
@@ -178,6 +187,7 @@ TASK = Task(
     loss,
     presets=PRESETS,
     aliases={"text": "dataset"},
+    unit="characters",
     stateful=True,
-    results=test_on_last_half,
+    results=last_half_as_test,
 )

@@ -101,6 +101,13 @@ def newest_whole(folder: Path, notify: Callable[[str], None]) -> Path | None:
     return None
 
 
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints past `step`, which a run that went back to it will write anew."""
+    for later in steps(folder):
+        if later > step:
+            shutil.rmtree(folder / f"{later:08d}", ignore_errors=True)
+
+
 def find_fault(path: Path) -> str | None:
     """What is wrong with a checkpoint's files, None where they match the manifest."""
     try:

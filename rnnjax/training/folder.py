@@ -16,7 +16,7 @@ import rnnjax
 from rnnjax import atomic
 from rnnjax.errors import InputError
 
-TRACKED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+TRACKED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 CONFIG_KEYS = {"task": str, "config": dict, "info": dict, "dataset": str, "fingerprint": str, "environment": dict}
 """What config.json must hold to be used, and of which types."""
 
@@ -37,7 +37,10 @@ class RunFolder:
     @property
     def holds_run(self) -> bool:
         """Whether there is a run here, or what is left of one whose `config.json` was lost: nothing to write over."""
-        return any(path.exists() for path in (self.config, self.checkpoints, self.metrics, self.results))
+        return any(
+            path.exists()
+            for path in (self.config, self.checkpoints, self.metrics, self.results, self.vocabulary, self.plot)
+        )
 
     @property
     def is_finished(self) -> bool:

@@ -73,6 +73,7 @@ class Run:
         self.evaluation_step = make_evaluation_step(self.model, task)
         self.key = dropout_key(config.seed)
         self.progress = Progress()
+        self.saved_step = -1
         self.early_stopping = EarlyStopping(patience(config, self.steps_per_epoch))
         first = splits.train.training_epoch(config.seed, 1, config.batch_size)[0]
         self.state: TrainState = initial_train_state(self.model, config, self.optimizer, first, task.stateful)
@@ -87,7 +88,9 @@ class Run:
                 self.state, self.best, progress = checkpoint.restore(path, self.state, self.best)
             self.progress = Progress(**progress)
             self.early_stopping = EarlyStopping(**self.progress.early_stopping)
+            self.saved_step = int(self.state.step)
         step = int(self.state.step)
+        checkpoint.drop_after(self.folder.checkpoints, step)
         self.folder.cut_metrics(step)
         log.info("resuming from %s", f"step {step}, epoch {self.progress.epoch}" if step else "the beginning")
 
@@ -101,15 +104,17 @@ class Run:
         log.info("%s", summary(self.model, self.inputs))
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0
-        self.saved_step = -1
         self.started = self.saved_at - self.progress.seconds
-        self.display = Display(self.epochs, self.steps_per_epoch, int(self.state.step))
-        while self.progress.epoch <= self.epochs and not self.early_stopping.stops:
-            self.train_epoch(stop)
-            self.finish_epoch()
-            if stop.requested or self.is_save_due():
-                self.save()
-            stop.raise_if_requested()
+        self.display = Display(self.epochs, self.steps_per_epoch, int(self.state.step), self.task.unit)
+        try:
+            while self.progress.epoch <= self.epochs and not self.early_stopping.stops:
+                self.train_epoch(stop)
+                self.finish_epoch()
+                if stop.requested or self.is_save_due():
+                    self.save()
+                stop.raise_if_requested()
+        finally:
+            self.display.clear()
         if self.saved_step != int(self.state.step):
             self.save()
         return self.finish()
@@ -143,6 +148,8 @@ class Run:
             progress.sums = merge(progress.sums, sums)
         step = (progress.epoch - 1) * self.steps_per_epoch + progress.batch
         current = means(progress.sums)
+        if "loss" not in current:  # padding only, so far
+            return
         self.check_finite("the loss", current["loss"], len(pending))
         self.display.update(progress.epoch, step, current, progress.sums["loss"][1] - before)
 

@@ -1,5 +1,6 @@
 """What a person sees of a run: progress in the terminal, and its history as a picture."""
 
+import shutil
 import sys
 import time
 import warnings
@@ -14,8 +15,9 @@ LINE_SECONDS = 20.0
 class Display:
     """Progress on standard error: a bar in a terminal, otherwise a line now and then."""
 
-    def __init__(self, epochs: int, steps_per_epoch: int, first_step: int) -> None:
-        """Begin at `first_step`, of at most `epochs * steps_per_epoch`."""
+    def __init__(self, epochs: int, steps_per_epoch: int, first_step: int, unit: str) -> None:
+        """Begin at `first_step`, of at most `epochs * steps_per_epoch`; speed is in `unit` a second."""
+        self.unit = unit
         self.epochs = epochs
         self.total = epochs * steps_per_epoch
         self.steps_per_epoch = steps_per_epoch
@@ -33,19 +35,27 @@ class Display:
         share = (step - (epoch - 1) * self.steps_per_epoch) / self.steps_per_epoch
         text = (
             f"epoch {epoch}/{self.epochs}  {share:4.0%}  {format_metrics(metrics)}"
-            f"  {self.examples / elapsed:,.0f} examples/s  {format_seconds(left)} left at most"
+            f"  {self.examples / elapsed:,.0f} {self.unit}/s  {format_seconds(left)} left at most"
         )
         if sys.stderr.isatty():
-            self._write(text)
+            self._write(text[: shutil.get_terminal_size().columns - 1])
         elif now - self.last_line >= LINE_SECONDS:
             self.last_line = now
             print(text, file=sys.stderr, flush=True)
 
     def line(self, text: str) -> None:
-        """Write a line that stays."""
+        """Write a line that stays; in a run of many short epochs, one a second."""
+        now = time.monotonic()
+        if self.epochs > 100 and now - self.last_line < 1:
+            return
+        self.last_line = now
+        self.clear()
+        print(text, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the bar away."""
         if sys.stderr.isatty():
             self._write("")
-        print(text, file=sys.stderr, flush=True)
 
     def _write(self, text: str) -> None:
         print(f"\r{text:<{self.width}}", end="\r" if not text else "", file=sys.stderr, flush=True)

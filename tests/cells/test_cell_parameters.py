@@ -89,6 +89,17 @@ def test_forget_bias_is_added_to_what_bias_init_gives():
     np.testing.assert_array_equal(initial_params(cell)["bias"], [3, 3, 3.5, 3.5, 3, 3, 3, 3])
 
 
+def test_update_bias_keeps_the_past():
+    cell = rnnjax.GRUCell(2, update_bias=1.0)
+    params = initial_params(cell)
+    np.testing.assert_array_equal(params["bias"], [1, 1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(params["recurrent_bias"], np.zeros(6))
+    # With no weights but this bias, a step keeps sigmoid(1) of the state: the update gate is the first block.
+    weightless = {"params": {**params, **{name: 0 * params[name] for name in ("kernel", "recurrent_kernel")}}}
+    state, _ = cell.apply(weightless, rnnjax.GRUState(jnp.ones((1, 2))), jnp.ones((1, 3)))
+    np.testing.assert_allclose(state.h, 1 / (1 + np.exp(-1)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_initializers_and_param_dtype_are_fields(name):
     cell = CASES[name].make_cell(

@@ -2,6 +2,7 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import importlib.util
 import io
 import itertools
 import os
@@ -19,6 +20,24 @@ import pytest
 from rnnjax.data import tfds
 from rnnjax.data.tfds import NetworkUnavailable, Source
 from rnnjax.errors import InputError, RunError
+
+
+def read_imdb(data_dir=None, source=tfds.IMDB_SOURCE):
+    return tfds.read_imdb(tfds.prepare_imdb(data_dir, source))
+
+
+def read_tiny_shakespeare(data_dir=None, source=tfds.SHAKESPEARE_SOURCE):
+    return tfds.read_tiny_shakespeare(tfds.prepare_tiny_shakespeare(data_dir, source))
+
+
+@pytest.mark.parametrize(
+    ("name", "source"), [("imdb_reviews", tfds.IMDB_SOURCE), ("tiny_shakespeare", tfds.SHAKESPEARE_SOURCE)]
+)
+def test_the_checksums_are_those_that_tfds_ships(name, source):
+    package = Path(importlib.util.find_spec("tensorflow_datasets").submodule_search_locations[0])
+    rows = [line.split("\t") for line in (package / "datasets" / name / "checksums.tsv").read_text().splitlines()]
+    assert [source.url, str(source.size), source.sha256] in [row[:3] for row in rows]
+
 
 PLAY = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n"
 
@@ -98,11 +117,11 @@ def assert_nothing_is_prepared(data_dir):
 def test_imdb_is_downloaded_once_and_read_by_tfds_itself(server, tmp_path, capsys):
     source = server.put("reviews.tar.gz", archive())
     data_dir = tmp_path / "new" / "data"
-    assert_is_the_archive(tfds.imdb(data_dir, source))
+    assert_is_the_archive(read_imdb(data_dir, source))
     assert capsys.readouterr().out == ""
     assert not list(data_dir.glob("rnnjax-download-*"))
     server.stop()
-    first = tfds.imdb(data_dir, source)
+    first = read_imdb(data_dir, source)
     assert_is_the_archive(first)
     assert "tensorflow" not in sys.modules
 
@@ -117,9 +136,9 @@ def test_imdb_is_downloaded_once_and_read_by_tfds_itself(server, tmp_path, capsy
 def test_tiny_shakespeare_is_downloaded_once(server, tmp_path, monkeypatch):
     source = server.put("input.txt", PLAY.encode())
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
-    assert tfds.tiny_shakespeare(source=source) == PLAY
+    assert read_tiny_shakespeare(source=source) == PLAY
     server.stop()
-    assert tfds.tiny_shakespeare(source=source) == PLAY
+    assert read_tiny_shakespeare(source=source) == PLAY
 
     import tensorflow_datasets
 
@@ -131,9 +150,9 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_kept(server, tmp_path):
     source = server.put("reviews.tar.gz", archive())
     for wrong in (Source(source.url, source.size, "0" * 64), Source(source.url, source.size + 1, source.sha256)):
         with pytest.raises(RunError, match="not the published file"):
-            tfds.imdb(tmp_path / "data", wrong)
+            read_imdb(tmp_path / "data", wrong)
         assert_nothing_is_prepared(tmp_path / "data")
-    assert_is_the_archive(tfds.imdb(tmp_path / "data", source))
+    assert_is_the_archive(read_imdb(tmp_path / "data", source))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +166,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_kept(server, tmp_path):
 def test_a_broken_archive_is_refused_and_nothing_is_kept(server, tmp_path, content, message):
     source = server.put("reviews.tar.gz", content)
     with pytest.raises(RunError, match=message):
-        tfds.imdb(tmp_path / "data", source)
+        read_imdb(tmp_path / "data", source)
     assert_nothing_is_prepared(tmp_path / "data")
 
 
@@ -164,16 +183,16 @@ def test_an_interrupted_preparation_is_not_taken_for_a_whole_one(server, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(ImdbReviews, "_generate_examples", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            tfds.imdb(tmp_path / "data", source)
+            read_imdb(tmp_path / "data", source)
     assert_nothing_is_prepared(tmp_path / "data")
-    assert_is_the_archive(tfds.imdb(tmp_path / "data", source))
+    assert_is_the_archive(read_imdb(tmp_path / "data", source))
 
 
 def test_a_download_that_breaks_off_is_an_error(server, tmp_path, monkeypatch):
     source = server.put("reviews.tar.gz", archive())
     monkeypatch.setattr(tfds, "_probe", lambda url: None)
     with pytest.raises(RunError, match="broke off"):
-        tfds.imdb(tmp_path / "data", Source(source.url + "x", source.size, source.sha256))
+        read_imdb(tmp_path / "data", Source(source.url + "x", source.size, source.sha256))
     assert_nothing_is_prepared(tmp_path / "data")
 
 
@@ -182,14 +201,14 @@ def test_no_network_is_told_at_once(server, tmp_path):
     start = time.monotonic()
     for url in (f"http://127.0.0.1:{server.server_port}/x", "http://no-such-host.invalid/x"):
         with pytest.raises(NetworkUnavailable, match="cannot be reached"):
-            tfds.imdb(tmp_path / "data", Source(url, 1, "0" * 64))
+            read_imdb(tmp_path / "data", Source(url, 1, "0" * 64))
     assert time.monotonic() - start < 15
     assert not (tmp_path / "data").exists()
 
 
 def test_a_server_that_does_not_have_the_file(server, tmp_path):
     with pytest.raises(NetworkUnavailable, match="status 404"):
-        tfds.imdb(tmp_path / "data", Source(f"http://127.0.0.1:{server.server_port}/none", 1, "0" * 64))
+        read_imdb(tmp_path / "data", Source(f"http://127.0.0.1:{server.server_port}/none", 1, "0" * 64))
 
 
 def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
@@ -199,7 +218,7 @@ def test_a_server_that_does_not_answer(tmp_path, monkeypatch):
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as silent:  # listens, never reads
         start = time.monotonic()
         with pytest.raises(NetworkUnavailable):
-            tfds.imdb(tmp_path, Source(f"http://127.0.0.1:{silent.server_port}/x", 1, "0" * 64))
+            read_imdb(tmp_path, Source(f"http://127.0.0.1:{silent.server_port}/x", 1, "0" * 64))
         assert time.monotonic() - start < 5
 
 
@@ -207,7 +226,7 @@ def test_a_folder_that_cannot_be_written(server, tmp_path):
     source = server.put("reviews.tar.gz", archive())
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file.below: expected a folder .* --data-dir"):
-        tfds.imdb(tmp_path / "file" / "below", source)
+        read_imdb(tmp_path / "file" / "below", source)
 
 
 @pytest.fixture(scope="module")
@@ -262,14 +281,14 @@ def test_broken_prepared_data_is_refused(prepared, tmp_path, damage):
     with pytest.raises(
         InputError, match=r"tiny_shakespeare.1\.0\.0: expected a prepared [^\n]*; remove the folder[^\n]*$"
     ):
-        tfds.tiny_shakespeare(tmp_path)
+        read_tiny_shakespeare(tmp_path)
 
 
 def test_data_prepared_for_tensorflow_is_refused(prepared, tmp_path):
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     edit("dataset_info.json", "array_record", "tfrecord", tfds.prepare_tiny_shakespeare(tmp_path))
     with pytest.raises(InputError, match="only TensorFlow reads"):
-        tfds.tiny_shakespeare(tmp_path)
+        read_tiny_shakespeare(tmp_path)
 
 
 def test_fingerprint(prepared, tmp_path):
@@ -287,7 +306,7 @@ def test_fingerprint(prepared, tmp_path):
 
 def test_reading_is_silent_and_needs_neither_tensorflow_nor_jax(prepared):
     program = (
-        "import sys; from rnnjax.data import tfds; n = len(tfds.tiny_shakespeare(sys.argv[1]));"
+        "import sys; from rnnjax.data import tfds; n = len(read_tiny_shakespeare(sys.argv[1]));"
         "print(n, 'tensorflow' in sys.modules, 'jax' in sys.modules)"
     )
     run = subprocess.run(
@@ -298,7 +317,7 @@ def test_reading_is_silent_and_needs_neither_tensorflow_nor_jax(prepared):
 
 @pytest.mark.real_data("imdb_reviews")
 def test_the_real_imdb(tfds_dir):
-    parts = tfds.imdb(tfds_dir)
+    parts = read_imdb(tfds_dir)
     texts = [text for part_texts, _ in parts.values() for text in part_texts]
     assert len(texts) == 50_000
     assert len(texts) - len(set(texts)) == 418  # as in the original archive
@@ -309,6 +328,6 @@ def test_the_real_imdb(tfds_dir):
 
 @pytest.mark.real_data("tiny_shakespeare")
 def test_the_real_tiny_shakespeare(tfds_dir):
-    text = tfds.tiny_shakespeare(tfds_dir)
+    text = read_tiny_shakespeare(tfds_dir)
     assert hashlib.sha256(text.encode()).hexdigest() == tfds.SHAKESPEARE_SOURCE.sha256
     assert len(text) == tfds.SHAKESPEARE_SOURCE.size

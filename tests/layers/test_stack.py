@@ -137,3 +137,30 @@ def test_wrong_stacks_say_what_was_expected_and_what_came():
         stack.init(KEY, x, initial_state=(rnnjax.SimpleRNNState(jnp.zeros((B, 2))),))
     with pytest.raises(ValueError, match="Stack expects lengths or mask; got both"):
         stack.init(KEY, x, lengths=LENGTHS, mask=MASK)
+
+
+def test_fields_serve_as_a_calls_keywords_do():
+    x = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    layers = [rnnjax.GRU(3, dropout_rate=0.5), rnnjax.GRU(2)]
+    plain = rnnjax.Stack(layers)
+    variables = plain.init(jax.random.key(1), x)
+    rngs = {"dropout": jax.random.key(2)}
+    options = {"return_sequences": False, "return_state": True, "deterministic": False}
+    by_call = plain.apply(variables, x, rngs=rngs, **options)
+    by_field = rnnjax.Stack(layers, **options).apply(variables, x, rngs=rngs)
+    jax.tree.map(np.testing.assert_array_equal, by_field, by_call)
+    assert by_field[1].shape == (2, 2)
+    assert np.any(by_field[1] != plain.apply(variables, x, return_sequences=False))
+
+
+def test_a_stack_below_a_layer_gives_what_its_last_layer_gives():
+    x = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    inner = rnnjax.Stack([rnnjax.GRU(3), rnnjax.GRU(2)])
+    nested = rnnjax.Stack([inner, rnnjax.LSTM(2)])
+    variables = nested.init(jax.random.key(1), x)
+    below = inner.apply({"params": variables["params"]["layer_0"]}, x)
+    expected = rnnjax.LSTM(2).apply({"params": variables["params"]["layer_1"]}, below)
+    np.testing.assert_allclose(nested.apply(variables, x), expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match="return sequences"):
+        closed = rnnjax.Stack([rnnjax.GRU(3), rnnjax.GRU(2, return_sequences=False)])
+        rnnjax.Stack([closed, rnnjax.LSTM(2)]).init(jax.random.key(1), x)

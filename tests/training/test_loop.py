@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rnnjax.errors import RunError
+from rnnjax.tasks import char
 from rnnjax.training import checkpoint, loop
 from rnnjax.training.loop import parameters_sha256
 from rnnjax.training.signals import Stopped
@@ -90,7 +91,7 @@ def test_evaluation_counts_each_example_once(make_run):
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_language_model_evaluation_is_one_pass_over_the_text(make_run, batch_size):
     run = make_run("char", batch_size=batch_size, learning_rate=0.1, epochs=1)
-    part = run.splits.validation
+    part = char.HalvedPart(*(getattr(run.splits.validation, name) for name in ("tokens", "window", "context")))
     text = np.concatenate([part.context, part.tokens])
     params = jax.tree.map(lambda leaf: 2 * leaf, run.best)
     logits = np.asarray(run.model.apply({"params": params}, text[None, :-1]), np.float64)[0]  # [T, V]
