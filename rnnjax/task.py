@@ -39,8 +39,8 @@ class Bounds(NamedTuple):
         return " and ".join(words)
 
 
-Count = Annotated[int, Bounds(1, 2**31 - 1)]
-OptionalCount = Annotated[int, Bounds(0, 2**31 - 1)]
+Count = Annotated[int, Bounds(1)]
+OptionalCount = Annotated[int, Bounds(0)]
 Rate = Annotated[float, Bounds(0, 1, most_open=True)]
 NotNegative = Annotated[float, Bounds(0)]
 Positive = Annotated[float, Bounds(0, least_open=True)]

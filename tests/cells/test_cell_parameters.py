@@ -96,7 +96,7 @@ def test_update_bias_keeps_the_past():
     np.testing.assert_array_equal(params["recurrent_bias"], np.zeros(6))
     # With no weights but this bias, a step keeps sigmoid(1) of the state: the update gate is the first block.
     weightless = {"params": {**params, **{name: 0 * params[name] for name in ("kernel", "recurrent_kernel")}}}
-    state, _ = cell.apply(weightless, rnnjax.GRUState(jnp.ones((1, 2))), jnp.ones((1, 3)))
+    state, _ = cell.apply(weightless, rnnjax.GRUState(jnp.ones((1, 2))), jnp.ones((1, D)))
     np.testing.assert_allclose(state.h, 1 / (1 + np.exp(-1)), rtol=1e-6)
 
 

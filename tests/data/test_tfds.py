@@ -306,7 +306,8 @@ def test_fingerprint(prepared, tmp_path):
 
 def test_reading_is_silent_and_needs_neither_tensorflow_nor_jax(prepared):
     program = (
-        "import sys; from rnnjax.data import tfds; n = len(read_tiny_shakespeare(sys.argv[1]));"
+        "import sys; from rnnjax.data import tfds; folder = tfds.prepare_tiny_shakespeare(sys.argv[1]);"
+        "n = len(tfds.read_tiny_shakespeare(folder));"
         "print(n, 'tensorflow' in sys.modules, 'jax' in sys.modules)"
     )
     run = subprocess.run(

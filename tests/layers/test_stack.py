@@ -161,6 +161,6 @@ def test_a_stack_below_a_layer_gives_what_its_last_layer_gives():
     below = inner.apply({"params": variables["params"]["layer_0"]}, x)
     expected = rnnjax.LSTM(2).apply({"params": variables["params"]["layer_1"]}, below)
     np.testing.assert_allclose(nested.apply(variables, x), expected, rtol=1e-6, atol=1e-6)
+    closed = rnnjax.Stack([rnnjax.GRU(3), rnnjax.GRU(2, return_sequences=False)])
     with pytest.raises(ValueError, match="return sequences"):
-        closed = rnnjax.Stack([rnnjax.GRU(3), rnnjax.GRU(2, return_sequences=False)])
         rnnjax.Stack([closed, rnnjax.LSTM(2)]).init(jax.random.key(1), x)
