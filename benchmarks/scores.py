@@ -38,11 +38,11 @@ TUTORIAL = ".8552 (the tutorial, one run)"
 CHAR = "1.8286 (the tutorial); 1.4697 (nanoGPT, a transformer of 10.6 M)"
 ENTRIES = {
     "imdb-single": Entry("IMDB, LSTM 64", "--task imdb", "test_accuracy", TUTORIAL, 0.855),
-    "imdb-stacked": Entry("IMDB, LSTM 64 and 32", "--task imdb --model stacked", "test_accuracy", "none", 0.85),
+    "imdb-stacked": Entry("IMDB, LSTM 64 and 32", "--task imdb --model stacked", "test_accuracy", "none", 0.85, (0,)),
     "imdb-bidirectional": Entry(
-        "IMDB, LSTM 64 both ways", "--task imdb --model bidirectional", "test_accuracy", "none", 0.85
+        "IMDB, LSTM 64 both ways", "--task imdb --model bidirectional", "test_accuracy", "none", 0.85, (0,)
     ),
-    "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85),
+    "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85, (0,)),
     "imdb-builtin": Entry("built-in reviews, LSTM 64", "--task imdb --dataset builtin", "test_accuracy", "none", 0.90),
     "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, (0,)),
     "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, (0,)),
