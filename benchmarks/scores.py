@@ -20,7 +20,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 SCORES = ROOT / "benchmarks" / "scores.json"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- scores: begin -->", "<!-- scores: end -->"
+SAMPLE = ["--temperature", "0.6", "--prompt", "First Citizen:", "--seed", "1"]
+"""Options of generate.py for the sample in README.md."""
 
 
 class Entry(NamedTuple):
@@ -61,9 +62,24 @@ def main() -> None:
             scores[name] = measure(name, ENTRIES[name], options.data_dir)
             ordered = {key: scores[key] for key in ENTRIES if key in scores}
             SCORES.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    README.write_text(before + BEGIN + "\n" + table(scores) + END + rest.split(END)[1], encoding="utf-8")
+    write_into_readme("scores", table(scores))
+    character_run = ROOT / "runs" / "scores" / "char" / "0"
+    if (character_run / "results.json").exists():
+        command = [sys.executable, "generate.py", *SAMPLE, "--workdir", str(character_run)]
+        text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8").stdout
+        write_into_readme("sample", f"```text\n{text.rstrip()}\n```\n")
+
+
+def write_into_readme(name: str, content: str) -> None:
+    """Replace what stands between the marks of this name."""
+    begin, end = marks(name)
+    before, rest = README.read_text(encoding="utf-8").split(begin)
+    README.write_text(f"{before}{begin}\n{content}{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The comments in README.md between which a script writes."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
 def measure(name: str, entry: Entry, data_dir: str | None) -> dict:

@@ -84,8 +84,10 @@ def test_the_table_is_that_of_the_measured_scores():
     scores = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(scores)
     measured = json.loads(scores.SCORES.read_text())
-    shown = README.split(scores.BEGIN)[1].split(scores.END)[0].strip()
+    begin, end = scores.marks("scores")
+    shown = README.split(begin)[1].split(end)[0].strip()
     assert shown == scores.table(measured).strip()
+    assert f"python generate.py {shlex.join(scores.SAMPLE)}".replace("'", '"') in README
     for name, score in measured.items():
         assert score["command"] == f"python train.py {scores.ENTRIES[name].options}"
         assert score["mean"] == pytest.approx(np.mean(score["values"]))

@@ -236,9 +236,11 @@ def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The model that `--model` and `--cell` name."""
     layer = LAYERS[config.cell]
-    rates = {"dropout_rate": config.dropout, "recurrent_dropout_rate": config.recurrent_dropout}
+    rates: dict[str, Any] = {"dropout_rate": config.dropout, "recurrent_dropout_rate": config.recurrent_dropout}
     last = {**rates, "return_sequences": False}
     if config.model == "stacked":
+        if config.cell == "lstm":  # what an early word leaves has two memories to pass
+            rates, last = {**rates, "forget_bias": 1.5}, {**last, "forget_bias": 1.5}
         encoder: nn.Module = Stack([layer(config.units, **rates), layer(max(config.units // 2, 1), **last)])
     elif config.model == "bidirectional":
         encoder = Bidirectional(layer(config.units, **last))
