@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -15,6 +16,7 @@ class LanguageModel(nn.Module):
 
     vocabulary_size: int
     embedding_size: int
+    """Width of the token vectors; 0 feeds the tokens one-hot, which suits few of them."""
     stack: Stack
     """Layers that return sequences."""
     dropout_rate: float = 0.0
@@ -35,7 +37,10 @@ class LanguageModel(nn.Module):
         deterministic: bool = True,
     ) -> Any:
         """Logits `[B, T, V]` of the token after each position; with `return_state`, the final state and they."""
-        x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
+        if self.embedding_size:
+            x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
+        else:
+            x = jax.nn.one_hot(tokens, self.vocabulary_size)  # [B, T, V]
         recurrent = self.stack.clone(parent=self, name="recurrent")
         state, x = recurrent(
             x, lengths=lengths, initial_state=initial_state, deterministic=deterministic, return_state=True

@@ -28,7 +28,7 @@ from rnnjax.layers.combinators import Stack
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.language_model import LanguageModel
-from rnnjax.task import Batch, Count, NotNegative, Positive, Rate, Splits, Task, TrainConfig
+from rnnjax.task import Batch, Count, NotNegative, OptionalCount, Positive, Rate, Splits, Task, TrainConfig
 
 log = logging.getLogger("rnnjax")
 
@@ -43,7 +43,7 @@ SHORTEST_TEXT = 30
 class Config(TrainConfig):
     """Settings of the character model."""
 
-    epochs: Count | Literal["auto"] = 11
+    epochs: Count | Literal["auto"] = 13
     """Most passes over the training text."""
     batch_size: Count = 16
     """Streams of text that are read side by side."""
@@ -59,8 +59,8 @@ class Config(TrainConfig):
     """Width of each recurrent layer."""
     layers: Count = 1
     """Recurrent layers, one upon another."""
-    embedding: Count = 64
-    """Width of the character vectors."""
+    embedding: OptionalCount = 0
+    """Width of the character vectors; 0 feeds the characters one-hot."""
     window: Count = 64
     """Steps through which gradients flow back (truncated back-propagation); the state is carried on."""
     dropout: Rate = 0.2
