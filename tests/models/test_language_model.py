@@ -52,3 +52,13 @@ def test_dropout_only_where_asked_for(trained):
     again = model.apply(variables, TOKENS, deterministic=False, rngs={"dropout": key})
     np.testing.assert_array_equal(dropped, again)
     assert np.abs(np.asarray(dropped - plain)).max() > 1e-4
+
+
+def test_one_hot_is_an_identity_as_embedding():
+    stack = rnnjax.Stack([rnnjax.LSTM(4)])
+    plain = LanguageModel(7, 0, stack)
+    variables = plain.init(jax.random.key(0), TOKENS)
+    assert "embedding" not in variables["params"]
+    embedded = {"params": {**variables["params"], "embedding": {"embedding": np.eye(7, dtype=np.float32)}}}
+    expected = LanguageModel(7, 7, stack).apply(embedded, TOKENS)
+    np.testing.assert_allclose(plain.apply(variables, TOKENS), expected, rtol=1e-6)
