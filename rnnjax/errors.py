@@ -10,3 +10,8 @@ class InputError(Exception):
 
 class RunError(Exception):
     """The run itself failed: the loss diverged, the disk is full (exit status 1)."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says in its first line; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

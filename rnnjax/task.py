@@ -59,8 +59,8 @@ class TrainConfig:
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     """Decides initial weights, the validation split, the order of batches and dropout."""
     epochs: Count | Literal["auto"] = 10
-    """Most passes over the training data; auto: 4, or as many as make 1000 steps where one is
-    of less than 100."""
+    """Most passes over the training data; auto: 4 or, where an epoch has fewer than 100
+    steps, as many as make 1000 steps."""
     batch_size: Count = 128
     """Examples (or streams of text) in one step."""
     optimizer: Literal["adam", "rmsprop"] = "adam"

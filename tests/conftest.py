@@ -17,7 +17,7 @@ hypothesis.settings.load_profile("rnnjax")
 DATA_SETS = ("imdb_reviews", "tiny_shakespeare")
 
 
-QUICK = ("kernels", "cells", "layers", "test_public_face.py")
+QUICK = ("kernels", "cells", "layers", "tasks", "training", "test_public_face.py")
 """Folders and files whose tests run many small programs once: there the time goes into compilation."""
 
 
@@ -29,6 +29,12 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     )
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No encoded data kept between tests."""
+    monkeypatch.setenv("RNNJAX_CACHE_DIR", "")
 
 
 @pytest.fixture

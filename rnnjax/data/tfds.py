@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from rnnjax.errors import InputError, RunError
+from rnnjax.errors import InputError, RunError, first_line
 
 PROBE_SECONDS = 5.0
 
@@ -180,11 +180,11 @@ def _prepare(name: str, root: Path, source: Source) -> None:
             ) from None
         except (tarfile.TarError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise RunError(
-                f"{source.url}: what arrived cannot be unpacked ({_first_line(error)}); nothing was kept"
+                f"{source.url}: what arrived cannot be unpacked ({first_line(error)}); nothing was kept"
             ) from None
         except OSError as error:
             if not _is_prepared(root / name):  # otherwise another process has prepared it in the meantime
-                raise RunError(f"{root / name}: the data set cannot be prepared ({_first_line(error)})") from None
+                raise RunError(f"{root / name}: the data set cannot be prepared ({first_line(error)})") from None
 
 
 def _examples(folder: Path, split: str) -> list[dict[str, Any]]:
@@ -204,10 +204,6 @@ def _examples(folder: Path, split: str) -> list[dict[str, Any]]:
         ) from None
     except Exception as error:  # a broken description or shard shows as any of half a dozen types
         raise InputError(
-            f"{folder}: expected a prepared data set, but split {split!r} is broken ({_first_line(error)}); "
+            f"{folder}: expected a prepared data set, but split {split!r} is broken ({first_line(error)}); "
             "remove the folder, and it is prepared anew"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

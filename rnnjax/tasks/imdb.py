@@ -49,8 +49,8 @@ class Config(TrainConfig):
     """Settings of the tutorial's sentiment model, with a schedule of our own."""
 
     epochs: Count | Literal["auto"] = "auto"
-    """Most passes over the training texts; auto: 4, or as many as make 1000 steps where one is
-    of less than 100."""
+    """Most passes over the training texts; auto: 4 or, where an epoch has fewer than 100
+    steps, as many as make 1000 steps."""
     patience: OptionalCount | Literal["auto"] = "auto"
     """Stop after this many epochs without a lower val_loss; 0 never stops early; auto: 3, or as many as make 450 steps
     where the data are small. The best weights are kept anyway."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from rnnjax.errors import RunError
+from rnnjax.errors import RunError, first_line
 
 KEPT = 2
 """How many checkpoints stay."""
@@ -59,15 +59,11 @@ def save(folder: Path, step: int, state: Any, best: Any, progress: dict[str, Any
     except Exception as error:  # Orbax shows a full disk as any of several types
         shutil.rmtree(temporary, ignore_errors=True)
         raise RunError(
-            f"{folder}: the checkpoint of step {step} cannot be written ({_first_line(error)}); "
+            f"{folder}: the checkpoint of step {step} cannot be written ({first_line(error)}); "
             "what was saved before is whole. Make room, and --resume."
         ) from error
     for old in steps(folder)[:-KEPT]:
         shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _write(temporary: Path, state: Any, best: Any, progress: dict[str, Any]) -> None:

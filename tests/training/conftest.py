@@ -1,11 +1,10 @@
 """Tiny runs in this process."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 
 from rnnjax.cli.runs import get_task
@@ -38,12 +37,8 @@ class StopAfter(StopRequest):
 
 
 @pytest.fixture(autouse=True)
-def quick(quick_compilation: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compile without most optimizations, and cache nothing."""
-    monkeypatch.setenv("RNNJAX_CACHE_DIR", "")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _no_cache(no_cache: None) -> None:
+    """For all tests of this folder."""
 
 
 @pytest.fixture
