@@ -177,7 +177,14 @@ def last_half_as_test(validation: Sequence[Mapping[str, float]]) -> dict[str, fl
 
 
 PRESETS = {
-    "large": {"units": 512, "layers": 2, "batch_size": 32, "dropout": 0.5, "learning_rate": 2e-3, "epochs": 14},
+    "large": {
+        "units": 512,
+        "layers": 2,
+        "dropout": 0.5,
+        "recurrent_dropout": 0.2,
+        "learning_rate": 2e-3,
+        "epochs": 14,
+    },
 }
 TASK = Task(
     "char",
