@@ -102,8 +102,10 @@ class Cell(CellOptions, nn.Module):
         if constants.input_mask is not None:
             mask = constants.input_mask.astype(x.dtype)
             x = x * mask.reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
-        z = x @ kernel
-        return z if bias is None else z + bias.reshape((1,) * (z.ndim - 1) + (-1,))
+        z = x.reshape(-1, x.shape[-1]) @ kernel
+        if bias is not None:
+            z = z + bias[None, :]
+        return z.reshape(*x.shape[:-1], columns)
 
     def initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """Initial bias of the input projection; LSTM raises that of its forget gate."""

@@ -138,9 +138,14 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
     inputs = kept, mask, resets, outputs
     initial, (z, own) = jax.lax.scan(body, final, inputs, reverse=not loop.reverse, unroll=loop.unroll)
     products = z if own is None else own  # [T, B, G]
-    kernel_gradient = jnp.einsum("tbh,tbg->hg", entering, products)
+    kernel_gradient = _rows(entering).T @ _rows(products)
     bias_gradient = None if bias is None else products.sum(axis=(0, 1))
     return kernel_gradient, bias_gradient, initial, None, None, Steps(z, None, None)
+
+
+def _rows(x: Float[Array, "T B N"]) -> Float[Array, "T*B N"]:
+    """All steps' examples as rows: XLA multiplies matrices without the copies that it makes for two summed axes."""
+    return x.reshape(-1, x.shape[-1])
 
 
 recurrence.defvjp(_forward, _backward)
