@@ -29,20 +29,22 @@ def add_fields(parser: Parser, config: type, defaults: Mapping[str, Any], aliase
     for cls in reversed(config.__mro__):
         if dataclasses.is_dataclass(cls):
             helps |= {entry.arg_name: entry.description or "" for entry in parse_from_object(cls).params}
-    for name, kind in get_type_hints(config, include_extras=True).items():
+    kinds = get_type_hints(config, include_extras=True)
+    for name, kind in kinds.items():
+        shown = "" if defaults[name] is None else f" (default: {defaults[name]})"
         parser.add_argument(
             flag(name),
             type=convert(flag(name), kind),
             default=argparse.SUPPRESS,
             metavar=_metavar(kind),
-            help=f"{helps[name]} (default: {defaults[name]})".replace("%", "%%"),
+            help=f"{helps[name]}{shown}".replace("%", "%%"),
         )
     for alias, name in aliases.items():
         parser.add_argument(
             flag(alias),
             dest=f"alias:{alias}",
             default=argparse.SUPPRESS,
-            metavar="VALUE",
+            metavar=_metavar(kinds[name]),
             help=f"The same as {flag(name)}.",
         )
 

@@ -152,7 +152,8 @@ def _shapes(tree: Any) -> dict[str, list[int]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """Every file that Orbax or `save` wrote; hidden ones are those of the desktop (.DS_Store)."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
 def _sha256(path: Path) -> str:

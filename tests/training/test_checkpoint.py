@@ -114,6 +114,11 @@ def test_every_file_is_in_the_manifest(folder):
     assert len(files) > 5
 
 
+def test_what_a_desktop_leaves_is_no_fault(folder):
+    (folder / "00000003" / ".DS_Store").write_bytes(b"x")
+    assert checkpoint.find_fault(folder / "00000003") is None
+
+
 def test_what_a_kill_left_is_no_checkpoint_and_is_cleared_away(folder):
     (folder / ".00000004" / "state").mkdir(parents=True)
     (folder / ".00000004" / "manifest.json").write_text("{}")
