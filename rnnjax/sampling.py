@@ -13,6 +13,9 @@ from jaxtyping import Array, Float, Int
 PROMPT_CHUNK = 256
 """Prompts are read in pieces of this many tokens, the last one padded, so that no prompt length compiles anew."""
 
+SUM_ACCURACY = 1e-6
+"""What a sum of probabilities in float32 may be off by."""
+
 
 class Sampler:
     """Draws continuations from a language model.
@@ -109,9 +112,9 @@ def choose(
     if top_p is not None and top_p < 1:
         order = ranks(logits)
         ordered = jnp.zeros_like(logits).at[order].set(jax.nn.softmax(logits))
-        # A token stays if those before it do not reach p: the most probable one always does.
+        # A token stays if those before it do not reach p, to the accuracy of a sum of floats; the first always stays.
         before = jnp.cumsum(ordered) - ordered
-        logits = jnp.where((before[order] < top_p) | (order == 0), logits, -jnp.inf)
+        logits = jnp.where((before[order] < top_p - SUM_ACCURACY) | (order == 0), logits, -jnp.inf)
     return jax.random.categorical(key, logits)
 
 

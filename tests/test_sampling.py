@@ -157,6 +157,20 @@ def test_ties_keep_the_first_tokens():
     assert set(np.flatnonzero(draws(np.zeros(4), 500, top_p=0.5))) == {0, 1}
 
 
+@pytest.mark.parametrize(
+    ("probabilities", "top_p", "kept"),
+    [
+        ([0.5, 0.3, 0.2], 0.5, {0}),
+        ([0.5, 0.3, 0.2], 0.8, {0, 1}),
+        ([0.05, 0.5, 0.15, 0.3], 0.8, {1, 3}),
+        ([1 / 3] * 3, 2 / 3, {0, 1}),
+        ([0.5, 0.3, 0.2], 1e-9, {0}),
+    ],
+)
+def test_a_probability_that_is_reached_exactly_needs_no_further_token(probabilities, top_p, kept):
+    assert set(np.flatnonzero(draws(np.log(probabilities), 500, top_p=top_p))) == kept
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
 def test_odds(temperature):
     logits = np.array([1.0, 0.0, -1.0, 0.5, -0.3])

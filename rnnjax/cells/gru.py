@@ -1,12 +1,14 @@
 """Gated recurrent unit (Cho et al. 2014), in both of its forms."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, drop
+from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
 from rnnjax.kernels.fused import StepRule
 from rnnjax.kernels.sequence import sigmoid
 
@@ -49,17 +51,21 @@ class GRUCell(GRUOptions, Cell):
 
     num_blocks = 3
 
-    def setup(self) -> None:
-        """Make the parameters of the recurrence."""
-        shape = (self.features, 3 * self.features)
-        self.recurrent_kernel = self.param("recurrent_kernel", self.recurrent_kernel_init, shape, self.param_dtype)
+    @property
+    def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
+        """The recurrent kernel, and the bias inside the reset gate's reach."""
+        columns = 3 * self.features
+        parameters: dict[str, Any] = {"recurrent_kernel": (self.recurrent_kernel_init, (self.features, columns))}
         if self.use_bias and self.reset_after:
-            self.recurrent_bias = self.param("recurrent_bias", self.bias_init, shape[1:], self.param_dtype)
+            parameters["recurrent_bias"] = (self.bias_init, (columns,))
+        return parameters
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> GRUState:
-        """Zeros, as an array `[B, H]`."""
-        return GRUState(jnp.zeros((batch_size, self.features), dtype))
+    @nn.nowrap
+    def initial_state(self, batch_size: int, dtype: Any = None) -> GRUState:
+        """Zeros, as an array `[B, H]`, by default of the cell's own type."""
+        return GRUState(self.zeros(batch_size, dtype))
 
+    @nn.nowrap
     def initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """Raise the update gate's bias by `update_bias`."""
         return self.bias_init(key, shape, dtype).at[: self.features].add(self.update_bias)
@@ -69,11 +75,11 @@ class GRUCell(GRUOptions, Cell):
     ) -> tuple[GRUState, Float[Array, "B H"]]:
         """One step from input pre-activations."""
         dropped = drop(state.h, constants.recurrent_mask)
-        kernel = self.recurrent_kernel.astype(z.dtype)
+        kernel = self.parameter("recurrent_kernel").astype(z.dtype)
         if self.reset_after:
             product = dropped @ kernel
             if self.use_bias:
-                product = product + self.recurrent_bias.astype(z.dtype)[None, :]
+                product = product + self.parameter("recurrent_bias").astype(z.dtype)[None, :]
             state, _ = forward(state, z, product)
         else:
             width = 2 * self.features
@@ -82,9 +88,12 @@ class GRUCell(GRUOptions, Cell):
             state = GRUState(update * state.h + (1 - update) * candidate)
         return state, state.h
 
+    @nn.nowrap
     def fused(self) -> tuple[StepRule, Float[Array, "3H"] | None] | None:
         """With the reset gate after the product."""
-        return (RULE, self.recurrent_bias if self.use_bias else None) if self.reset_after else None
+        if not self.reset_after:
+            return None
+        return RULE, self.parameter("recurrent_bias") if self.use_bias else None
 
 
 class Kept(NamedTuple):

@@ -1,12 +1,14 @@
 """Long short-term memory (Hochreiter and Schmidhuber 1997; with forget gate, Gers et al. 2000)."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, drop
+from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
 from rnnjax.kernels.fused import StepRule
 from rnnjax.kernels.sequence import sigmoid
 
@@ -51,18 +53,22 @@ class LSTMCell(LSTMOptions, Cell):
 
     num_blocks = 4
 
-    def setup(self) -> None:
-        """Make the parameters of the recurrence."""
+    @property
+    def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
+        """The recurrent kernel, and what the gates see the cell state through."""
         shape = (self.features, 4 * self.features)
-        self.recurrent_kernel = self.param("recurrent_kernel", self.recurrent_kernel_init, shape, self.param_dtype)
+        parameters: dict[str, Any] = {"recurrent_kernel": (self.recurrent_kernel_init, shape)}
         if self.peephole:
-            self.peephole_kernel = self.param("peephole_kernel", self.kernel_init, (3, self.features), self.param_dtype)
+            parameters["peephole_kernel"] = (self.kernel_init, (3, self.features))
+        return parameters
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> LSTMState:
-        """Zeros, as arrays `[B, H]`."""
-        zeros = jnp.zeros((batch_size, self.features), dtype)
+    @nn.nowrap
+    def initial_state(self, batch_size: int, dtype: Any = None) -> LSTMState:
+        """Zeros, as arrays `[B, H]`, by default of the cell's own type."""
+        zeros = self.zeros(batch_size, dtype)
         return LSTMState(zeros, zeros)
 
+    @nn.nowrap
     def initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """Raise the forget gate's bias by `forget_bias` (Jozefowicz et al. 2015)."""
         forget = slice(self.features, 2 * self.features)
@@ -72,19 +78,22 @@ class LSTMCell(LSTMOptions, Cell):
         self, state: LSTMState, z: Float[Array, "B 4H"], constants: Constants
     ) -> tuple[LSTMState, Float[Array, "B H"]]:
         """One step from input pre-activations."""
-        product = drop(state.h, constants.recurrent_mask) @ self.recurrent_kernel.astype(z.dtype)  # [B, 4H]
+        product = drop(state.h, constants.recurrent_mask) @ self.parameter("recurrent_kernel").astype(
+            z.dtype
+        )  # [B, 4H]
         if self.peephole:
             return self._peephole_step(state.c, z + product)
         state, _ = forward(state, z, product)
         return state, state.h
 
+    @nn.nowrap
     def fused(self) -> tuple[StepRule, None] | None:
         """Without peepholes."""
         return None if self.peephole else (RULE, None)
 
     def _peephole_step(self, c: Float[Array, "B H"], z: Float[Array, "B 4H"]) -> tuple[LSTMState, Float[Array, "B H"]]:
         i, f, o, g = jnp.split(z, 4, axis=1)
-        to_i, to_f, to_o = (p[None, :] for p in self.peephole_kernel.astype(z.dtype))  # [1, H] each
+        to_i, to_f, to_o = (p[None, :] for p in self.parameter("peephole_kernel").astype(z.dtype))  # [1, H] each
         new_c = sigmoid(f + to_f * c) * c + sigmoid(i + to_i * c) * jnp.tanh(g)
         h = sigmoid(o + to_o * new_c) * jnp.tanh(new_c)
         return LSTMState(h, new_c), h

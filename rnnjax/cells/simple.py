@@ -1,14 +1,15 @@
 """The simple recurrent network (Elman 1990)."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, drop
+from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
 from rnnjax.kernels.fused import StepRule
 
 
@@ -34,31 +35,35 @@ class SimpleRNNCell(SimpleRNNOptions, Cell):
 
     num_blocks = 1
 
-    def setup(self) -> None:
-        """Make the parameters of the recurrence."""
-        shape = (self.features, self.features)
-        self.recurrent_kernel = self.param("recurrent_kernel", self.recurrent_kernel_init, shape, self.param_dtype)
+    @property
+    def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
+        """The recurrent kernel."""
+        return {"recurrent_kernel": (self.recurrent_kernel_init, (self.features, self.features))}
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> SimpleRNNState:
-        """Zeros, as an array `[B, H]`."""
-        return SimpleRNNState(jnp.zeros((batch_size, self.features), dtype))
+    @nn.nowrap
+    def initial_state(self, batch_size: int, dtype: Any = None) -> SimpleRNNState:
+        """Zeros, as an array `[B, H]`, by default of the cell's own type."""
+        return SimpleRNNState(self.zeros(batch_size, dtype))
 
     def step(
         self, state: SimpleRNNState, z: Float[Array, "B H"], constants: Constants
     ) -> tuple[SimpleRNNState, Float[Array, "B H"]]:
         """One step from input pre-activations."""
-        product = drop(state.h, constants.recurrent_mask) @ self.recurrent_kernel.astype(z.dtype)
+        product = drop(state.h, constants.recurrent_mask) @ self.parameter("recurrent_kernel").astype(z.dtype)
         state = SimpleRNNState(self.activation_fn(z + product))
         return state, state.h
 
+    @nn.nowrap
     def fused(self) -> tuple[StepRule, None]:
         """With any activation."""
         return StepRule(self._forward, self._backward, additive=True), None
 
+    @nn.nowrap
     def _forward(self, state: SimpleRNNState, z: Array, product: Array) -> tuple[SimpleRNNState, Array]:
         z = z + product
         return SimpleRNNState(self.activation_fn(z)), z
 
+    @nn.nowrap
     def _backward(self, z: Array, gradient: SimpleRNNState) -> tuple[Array, Array, SimpleRNNState]:
         (dz,) = jax.vjp(self.activation_fn, z)[1](gradient.h)
         return dz, dz, SimpleRNNState(jnp.zeros_like(dz))

@@ -34,19 +34,26 @@ class Bidirectional(nn.Module):
     """`LSTM`, `GRU`, `SimpleRNN` or `RNN`."""
     merge: str = "concat"
     """How the two outputs become one: "concat" `[..., 2H]`, "sum", "mul" or "average" `[..., H]`."""
+    return_sequences: bool | None = None
+    """Give the outputs of all steps; by default what `layer` says, as with the two fields below."""
+    return_state: bool | None = None
+    """Give `(states, outputs)` instead of the outputs."""
+    deterministic: bool | None = None
+    """No dropout."""
 
     def __post_init__(self) -> None:
-        """Check the merge where it is written."""
+        """Check the layer and the merge where they are written."""
+        if not _is_layer(self.layer) or not hasattr(type(self.layer), "reverse"):
+            raise ValueError(
+                f"Bidirectional expects a layer over one cell, such as LSTM(64); got {type(self.layer).__name__}. "
+                "For several layers, stack bidirectional ones."
+            )
         if self.merge not in MERGES:
             raise ValueError(f"Bidirectional expects merge to be one of {', '.join(MERGES)}; got {self.merge!r}.")
         super().__post_init__()
 
-    @property
-    def return_sequences(self) -> bool:
-        """Whether the outputs of all steps are given."""
-        return self.layer.return_sequences
-
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> BidirectionalState:
+    @nn.nowrap
+    def initial_state(self, batch_size: int, dtype: Any = None) -> BidirectionalState:
         """The states that a sequence starts from where none are given."""
         return BidirectionalState(*(self.layer.initial_state(batch_size, dtype) for _ in range(2)))
 
@@ -70,33 +77,39 @@ class Bidirectional(nn.Module):
             last: the forward run at the last real step, the backward run at the first. With `return_state`, a
             `BidirectionalState` of final states and those outputs.
         """
-        if return_state is None:
-            return_state = self.layer.return_state
-        options = {"deterministic": deterministic, "return_sequences": return_sequences, "return_state": True}
+        fields: dict[str, Any] = {
+            "deterministic": _first(deterministic, self.deterministic, self.layer.deterministic),
+            "return_sequences": _first(return_sequences, self.return_sequences, self.layer.return_sequences),
+            "return_state": _first(return_state, self.return_state, self.layer.return_state),
+        }
         mask = resolve_mask("Bidirectional", x.shape[:2], lengths, mask)
         initial = initial_state if initial_state is not None else BidirectionalState(None, None)
 
-        # Clones: a module handed over may belong to another, and one module for both would tie their weights.
+        # Clones: a module handed over may belong to another, and one module for both would tie their weights. What
+        # is no array goes into their fields: a call's keywords are traced where nn.jit or nn.remat made the class.
         directions = []
         for name, reverse, state in zip(
             ("forward", "backward"), (self.layer.reverse, not self.layer.reverse), initial, strict=True
         ):
-            layer = self.layer.clone(parent=self, name=name, reverse=reverse)
+            layer = self.layer.clone(parent=self, name=name, reverse=reverse, **fields)
             bounds = resets
             if resets is not None and name == "backward":
                 bounds = _bounds_from_the_other_side(resets, mask, reverse)
-            directions.append(layer(x, mask=mask, resets=bounds, initial_state=state, **options))
+            directions.append(layer(x, mask=mask, resets=bounds, initial_state=state))
+        if not fields["return_state"]:
+            return self._merged(*directions)
         (forward_state, forward), (backward_state, backward) = directions
+        return BidirectionalState(forward_state, backward_state), self._merged(forward, backward)
 
+    @nn.nowrap
+    def _merged(self, forward: Float[Array, "*T H"], backward: Float[Array, "*T H"]) -> Float[Array, "*T G"]:
         if self.merge == "concat":
-            outputs = jnp.concatenate([forward, backward], axis=-1)
-        elif self.merge == "sum":
-            outputs = forward + backward
-        elif self.merge == "mul":
-            outputs = forward * backward
-        else:
-            outputs = (forward + backward) / 2
-        return (BidirectionalState(forward_state, backward_state), outputs) if return_state else outputs
+            return jnp.concatenate([forward, backward], axis=-1)
+        if self.merge == "sum":
+            return forward + backward
+        if self.merge == "mul":
+            return forward * backward
+        return (forward + backward) / 2
 
 
 def _bounds_from_the_other_side(
@@ -130,7 +143,18 @@ class Stack(nn.Module):
     deterministic: bool | None = None
     """For all layers; by default what each says itself."""
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> tuple[State, ...]:
+    def __post_init__(self) -> None:
+        """Check the layers where they are written."""
+        layers = self.layers if isinstance(self.layers, Sequence) else [self.layers]
+        if not layers:
+            raise ValueError("Stack expects at least one layer; got none.")
+        if layers is not self.layers or not all(map(_is_layer, layers)):
+            came = ", ".join(type(layer).__name__ for layer in layers)
+            raise ValueError(f"Stack expects a list of recurrent layers, such as [LSTM(64), LSTM(32)]; got {came}.")
+        super().__post_init__()
+
+    @nn.nowrap
+    def initial_state(self, batch_size: int, dtype: Any = None) -> tuple[State, ...]:
         """The states that a sequence starts from where none are given."""
         return tuple(layer.initial_state(batch_size, dtype) for layer in self.layers)
 
@@ -157,13 +181,9 @@ class Stack(nn.Module):
             The last layer's outputs; with `return_state`, a tuple of each layer's final state, and those outputs.
 
         Raises:
-            ValueError: no layers, a layer below the last that gives no sequences, or a wrong number of states.
+            ValueError: a layer below the last that gives no sequences, or a wrong number of states.
         """
-        deterministic = self.deterministic if deterministic is None else deterministic
-        return_sequences = self.return_sequences if return_sequences is None else return_sequences
-        return_state = self.return_state if return_state is None else return_state
-        if not self.layers:
-            raise ValueError("Stack expects at least one layer; got none.")
+        return_state = _first(return_state, self.return_state)
         for number, layer in enumerate(self.layers[:-1]):
             if not _returns_sequences(layer):
                 raise ValueError(
@@ -176,21 +196,36 @@ class Stack(nn.Module):
         last = len(self.layers) - 1
         states = []
         for number, layer in enumerate(self.layers):
-            state, x = layer.clone(parent=self, name=f"layer_{number}")(
-                x,
-                mask=mask,
-                resets=resets,
-                initial_state=None if initial_state is None else initial_state[number],
-                deterministic=deterministic,
-                return_sequences=return_sequences if number == last else True,
-                return_state=True,
+            fields: dict[str, Any] = {  # and no keywords of the call: see `Bidirectional`
+                "deterministic": _first(deterministic, self.deterministic, layer.deterministic),
+                "return_sequences": _first(return_sequences, self.return_sequences, _returns_sequences(layer))
+                if number == last
+                else True,
+                "return_state": return_state,
+            }
+            initial = None if initial_state is None else initial_state[number]
+            x = layer.clone(parent=self, name=f"layer_{number}", **fields)(
+                x, mask=mask, resets=resets, initial_state=initial
             )
-            states.append(state)
+            if return_state:
+                state, x = x
+                states.append(state)
         return (tuple(states), x) if return_state else x
 
 
-def _returns_sequences(layer: nn.Module) -> bool:
-    """Whether a layer gives the outputs of all steps; a stack does what its last layer does, unless told otherwise."""
-    if isinstance(layer, Stack) and layer.return_sequences is None:
-        return _returns_sequences(layer.layers[-1])
-    return bool(layer.return_sequences)
+def _is_layer(module: object) -> bool:
+    """Whether `module` has the fields and the initial state of a recurrent layer."""
+    fields = ("return_sequences", "return_state", "deterministic", "initial_state")
+    return isinstance(module, nn.Module) and all(hasattr(type(module), name) for name in fields)
+
+
+def _returns_sequences(layer: Any) -> bool:
+    """Whether a layer gives the outputs of all steps: by itself, or else as the layer inside that gives them."""
+    if layer.return_sequences is not None:
+        return bool(layer.return_sequences)
+    return _returns_sequences(layer.layers[-1] if isinstance(layer, Stack) else layer.layer)
+
+
+def _first(*choices: bool | None) -> bool | None:
+    """The first that was made."""
+    return next((choice for choice in choices if choice is not None), None)

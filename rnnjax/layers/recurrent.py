@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, State
+from rnnjax.cells.base import Cell, CellOptions, Constants, State, like
 from rnnjax.cells.gru import GRUCell, GRUOptions
 from rnnjax.cells.lstm import LSTMCell, LSTMOptions
 from rnnjax.cells.simple import SimpleRNNCell, SimpleRNNOptions
@@ -28,8 +28,9 @@ class LayerOptions:
     """Give `(final state, outputs)` instead of the outputs."""
     reverse: bool = False
     """Run from the last real step to the first; outputs stay aligned with inputs."""
-    deterministic: bool = True
-    """No dropout. A call's `deterministic=` overrides it."""
+    deterministic: bool | None = None
+    """No dropout; by default what the cell says, which is True unless it was told otherwise. A call's `deterministic=`
+    overrides it."""
     unroll: int = 1
     """Steps of the loop that are compiled as one."""
     implementation: str = "auto"
@@ -52,11 +53,13 @@ class RecurrentLayer(LayerOptions, nn.Module):
             self.check(type(self).__name__)
         super().__post_init__()
 
+    @nn.nowrap
     def make_cell(self, **module: Any) -> Cell:
         """The cell, with the `parent` and `name` that it is to have as a module."""
         raise NotImplementedError
 
-    def initial_state(self, batch_size: int, dtype: Any = jnp.float32) -> State:
+    @nn.nowrap
+    def initial_state(self, batch_size: int, dtype: Any = None) -> State:
         """The state that a sequence starts from where none is given."""
         return self.make_cell(parent=None).initial_state(batch_size, dtype)
 
@@ -104,7 +107,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
             raise ValueError(f"{name} expects inputs [B, T, D]; got {x.shape}.{hint}")
         batch_size, num_steps, input_size = x.shape
         mask = resolve_mask(name, (batch_size, num_steps), lengths, mask)
-        check_steps(name, "resets", resets, (batch_size, num_steps))
+        resets = check_steps(name, "resets", resets, (batch_size, num_steps))
 
         cell = self.make_cell(parent=self, name="recurrence")
         if mask is not None:
@@ -112,7 +115,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
         constants = cell.constants(batch_size, input_size, deterministic)
         z = cell.project(jnp.swapaxes(x, 0, 1), constants)  # [T, B, G]
         fresh = cell.initial_state(batch_size, z.dtype)
-        initial = fresh if initial_state is None else like(name, fresh, initial_state)
+        initial = fresh if initial_state is None else like(name, "an initial_state", fresh, initial_state)
 
         steps = Steps(z, *jax.tree.map(jnp.transpose, (mask, resets)))  # [T, B, ...]
         has_fused_form = cell.fused() is not None
@@ -123,6 +126,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
         outputs = cell.output(final) if y is None else jnp.swapaxes(y, 0, 1)
         return (final, outputs) if return_state else outputs
 
+    @nn.nowrap
     def _run_scan(
         self, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps, return_sequences: bool
     ) -> tuple[State, Float[Array, "T B H"] | None]:
@@ -142,6 +146,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
         )
         return scan(cell, initial, fresh, constants, steps)
 
+    @nn.nowrap
     def _run_fused(
         self, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps, return_sequences: bool
     ) -> tuple[State, Float[Array, "T B H"] | None]:
@@ -150,7 +155,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
         rule, bias = form
         return recurrence(
             Loop(rule, self.reverse, self.unroll, return_sequences),
-            cell.recurrent_kernel.astype(dtype),
+            cell.parameter("recurrent_kernel").astype(dtype),
             None if bias is None else bias.astype(dtype),
             initial,
             fresh,
@@ -168,8 +173,7 @@ def resolve_mask(
         ValueError: both were given, or one of the wrong shape or type.
     """
     if lengths is None:
-        check_steps(name, "mask", mask, shape)
-        return mask
+        return check_steps(name, "mask", mask, shape)
     if mask is not None:
         raise ValueError(f"{name} expects lengths or mask; got both. A mask says all that lengths say.")
     lengths = jnp.asarray(lengths)
@@ -178,28 +182,14 @@ def resolve_mask(
     return mask_from_lengths(lengths, shape[1])
 
 
-def check_steps(name: str, argument: str, value: Array | None, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `value` is absent or boolean `[B, T]`."""
-    if value is not None and (value.shape != shape or value.dtype != bool):
+def check_steps(name: str, argument: str, value: Array | None, shape: tuple[int, ...]) -> Bool[Array, "B T"] | None:
+    """`value` as an array; ValueError unless it is absent or boolean `[B, T]`."""
+    if value is None:
+        return None
+    value = jnp.asarray(value)
+    if value.shape != shape or value.dtype != bool:
         raise ValueError(f"{name} expects {argument} as booleans {shape}; got {value.dtype} {value.shape}.")
-
-
-def like(name: str, expected: State, given: State) -> State:
-    """`given`, in the types of `expected`.
-
-    Raises:
-        ValueError: its structure or shapes are others.
-    """
-    if jax.tree.structure(given) != jax.tree.structure(expected):  # type: ignore[operator]
-        raise ValueError(
-            f"{name} expects an initial_state of type {type(expected).__name__}; got {type(given).__name__}."
-        )
-    shapes = [leaf.shape for leaf in jax.tree.leaves(given)]
-    if shapes != [leaf.shape for leaf in jax.tree.leaves(expected)]:
-        raise ValueError(
-            f"{name} expects an initial_state of arrays {jax.tree.leaves(expected)[0].shape}; got {shapes}."
-        )
-    return jax.tree.map(lambda e, g: jnp.asarray(g, e.dtype), expected, given)
+    return value
 
 
 class RNN(RecurrentLayer):
@@ -207,6 +197,14 @@ class RNN(RecurrentLayer):
 
     cell: Cell
 
+    def __post_init__(self) -> None:
+        """Check the cell where it is handed over."""
+        if not isinstance(self.cell, Cell):
+            came = self.cell.__name__ if isinstance(self.cell, type) else type(self.cell).__name__
+            raise ValueError(f"RNN expects a cell of rnnjax, such as RNN(LSTMCell(64)); got {came}.")
+        super().__post_init__()
+
+    @nn.nowrap
     def make_cell(self, **module: Any) -> Cell:
         """A clone of the cell handed over.
 
@@ -218,6 +216,7 @@ class RNN(RecurrentLayer):
 class SimpleRNN(SimpleRNNOptions, RecurrentLayer):
     """Layer over `SimpleRNNCell`, with its options."""
 
+    @nn.nowrap
     def make_cell(self, **module: Any) -> Cell:
         """The cell of these options."""
         return SimpleRNNCell(**options_of(self, SimpleRNNOptions), **module)
@@ -226,6 +225,7 @@ class SimpleRNN(SimpleRNNOptions, RecurrentLayer):
 class LSTM(LSTMOptions, RecurrentLayer):
     """Layer over `LSTMCell`, with its options."""
 
+    @nn.nowrap
     def make_cell(self, **module: Any) -> Cell:
         """The cell of these options."""
         return LSTMCell(**options_of(self, LSTMOptions), **module)
@@ -234,6 +234,7 @@ class LSTM(LSTMOptions, RecurrentLayer):
 class GRU(GRUOptions, RecurrentLayer):
     """Layer over `GRUCell`, with its options."""
 
+    @nn.nowrap
     def make_cell(self, **module: Any) -> Cell:
         """The cell of these options."""
         return GRUCell(**options_of(self, GRUOptions), **module)

@@ -30,8 +30,8 @@ class Classifier(nn.Module):
     ) -> Float[Array, "B C"]:
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them."""
         x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
-        encoder = self.encoder.clone(parent=self, name="recurrent")
-        x = encoder(x, lengths=lengths, deterministic=deterministic)  # [B, H]
+        encoder = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)
+        x = encoder(x, lengths=lengths)  # [B, H]
         num_logits = 1 if self.num_classes == 2 else self.num_classes
         return nn.Dense(num_logits, kernel_init=nn.initializers.glorot_uniform(), name="output")(x)
 

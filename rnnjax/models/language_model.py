@@ -41,10 +41,10 @@ class LanguageModel(nn.Module):
             x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
         else:
             x = jax.nn.one_hot(tokens, self.vocabulary_size)  # [B, T, V]
-        recurrent = self.stack.clone(parent=self, name="recurrent")
-        state, x = recurrent(
-            x, lengths=lengths, initial_state=initial_state, deterministic=deterministic, return_state=True
-        )  # [B, T, H]
+        options = {"deterministic": deterministic, "return_state": return_state}
+        x = self.stack.clone(parent=self, name="recurrent", **options)(x, lengths=lengths, initial_state=initial_state)
+        if return_state:
+            state, x = x  # [B, T, H]
         x = nn.Dropout(self.dropout_rate, deterministic=deterministic)(x)
         dense = nn.Dense(self.vocabulary_size, kernel_init=nn.initializers.glorot_uniform(), name="output")
         logits: Float[Array, "B T V"] = dense(x)

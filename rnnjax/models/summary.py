@@ -18,7 +18,7 @@ def summary(model: nn.Module, *inputs: Any, **keywords: Any) -> str:
     Args:
         model: a Flax module, with or without parameters yet.
         inputs: arguments of its call, as arrays or `jax.ShapeDtypeStruct`; nothing is computed.
-        keywords: keyword arguments of its call.
+        keywords: keyword arguments of its call, of which arrays may be `jax.ShapeDtypeStruct` too.
 
     Returns:
         Lines of layer, output shape and number of parameters, and the total.
@@ -32,13 +32,13 @@ def summary(model: nn.Module, *inputs: Any, **keywords: Any) -> str:
             called.append(module.path[0])
         return is_call
 
-    def run(*inputs: Any) -> tuple[Any, Any]:
+    def run(inputs: Any, arrays: dict[str, Any]) -> tuple[Any, Any]:
         key = jax.random.key(0)
-        return model.init_with_output(
-            {"params": key, "dropout": key}, *inputs, capture_intermediates=is_child_call, mutable=True, **keywords
-        )
+        options = {**keywords, **arrays, "capture_intermediates": is_child_call, "mutable": True}
+        return model.init_with_output({"params": key, "dropout": key}, *inputs, **options)
 
-    output, variables = jax.eval_shape(run, *inputs)
+    arrays = {name: value for name, value in keywords.items() if hasattr(value, "shape")}
+    output, variables = jax.eval_shape(run, inputs, arrays)
     calls = variables.get("intermediates", {})
     counts = {name: count_parameters(tree) for name, tree in variables.get("params", {}).items()}
     rows = [

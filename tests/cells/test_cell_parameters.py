@@ -128,8 +128,9 @@ def test_another_seed_gives_other_weights_and_the_same_seed_the_same(name):
 def test_options_without_meaning_are_errors_where_they_are_written(name, make):
     case = CASES[name]
     kind = case.layer + ("Cell" if make == "make_cell" else "")
-    with pytest.raises(ValueError, match=rf"^{kind} expects features >= 1; got 0\.$"):
-        getattr(case, make)(0)
+    for features in (0, 64.0):
+        with pytest.raises(ValueError, match=rf"^{kind} expects features, an integer >= 1; got {features}\.$"):
+            getattr(case, make)(features)
     for rate in (-0.1, 1.0, 1.5):
         with pytest.raises(ValueError, match=rf"^{kind} expects 0 <= dropout_rate < 1; got {rate}\.$"):
             getattr(case, make)(3, dropout_rate=rate)

@@ -138,6 +138,35 @@ def test_initial_state_is_zeros_of_its_type(name):
     assert case.make_cell(H).initial_state(B, jnp.bfloat16)[0].dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_computes_in_the_cells_type(name):
+    cell = CASES[name].make_cell(H, dtype=jnp.bfloat16)
+    x = jnp.ones((B, D), jnp.float32)
+    state = cell.initial_state(B)
+    assert state[0].dtype == jnp.bfloat16
+    variables = cell.init(jax.random.key(0), state, x)
+    after, output = cell.apply(variables, jax.tree.map(lambda part: part.astype(jnp.float32), state), x)
+    assert [part.dtype for part in (*after, output)] == [jnp.bfloat16] * (len(after) + 1)
+    exact = CASES[name].make_cell(H).apply(variables, state, x)[1]
+    np.testing.assert_allclose(output.astype(jnp.float32), exact, rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_arguments_of_a_step(name):
+    cell = CASES[name].make_cell(H)
+    kind, state = type(cell).__name__, cell.initial_state(B)
+    variables = cell.init(jax.random.key(0), state, jnp.ones((B, D)))
+    for x, came, mend in [
+        (jnp.ones(D), rf"\({D},\)", r"For one example, pass x\[None\]\."),
+        (jnp.ones((B, 5, D)), rf"\({B}, 5, {D}\)", rf"For whole sequences use RNN\({kind}\(\.\.\.\)\)\."),
+    ]:
+        expected = rf"^{kind} expects the inputs of one step \[B, D\]; got {came}\. {mend}$"
+        with pytest.raises(ValueError, match=expected):
+            cell.apply(variables, state, x)
+    with pytest.raises(ValueError, match=rf"^{kind} expects a state of type {type(state).__name__}; got tuple\.$"):
+        cell.apply(variables, tuple(state), jnp.ones((B, D)))
+
+
 def test_the_update_gate_of_a_gru_keeps_the_past():
     for reset_after in (True, False):
         cell = rnnjax.GRUCell(2, reset_after=reset_after)

@@ -28,33 +28,38 @@ class Ended(NamedTuple):
     err: str
 
 
-@pytest.fixture(scope="session", autouse=True)
-def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No cache but one of our own, no data sets, no network."""
+@pytest.fixture(scope="session")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Makes a context for the commands: a cache of their own, no data sets, no network, and quick compilation.
+
+    Each test and each shared run enters one of its own, so that tests elsewhere in the same process see none of it.
+    """
+    folders = {name: str(tmp_path_factory.mktemp(name)) for name in ("cache", "tfds")}
 
     def probe(url: str) -> None:
         raise tfds.NetworkUnavailable(f"{url} cannot be reached (ConnectionError)")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNJAX_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
-        patch.setenv("RNNJAX_KEEP_PAGES", "0")
-        patch.setattr(tfds, "_probe", probe)
-        yield
+    @contextlib.contextmanager
+    def enter() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RNNJAX_CACHE_DIR", folders["cache"])
+            patch.setenv("TFDS_DATA_DIR", folders["tfds"])
+            patch.setenv("RNNJAX_KEEP_PAGES", "0")
+            patch.setattr(tfds, "_probe", probe)
+            # Without most optimizations: these tests run many small programs once.
+            jax.config.update("jax_disable_most_optimizations", True)
+            yield
+            jax.config.update("jax_disable_most_optimizations", False)
 
-
-@contextlib.contextmanager
-def quickly() -> Iterator[None]:
-    """Compile without most optimizations: these tests run many small programs once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    return enter
 
 
 @pytest.fixture(autouse=True)
-def quick(quick_compilation: None) -> Iterator[None]:
+def _surrounded(
+    quick_compilation: None, surroundings: Callable[[], contextlib.AbstractContextManager[None]]
+) -> Iterator[None]:
     """All tests here, as the runs that they share."""
-    with quickly():
+    with surroundings():
         yield
 
 
@@ -106,19 +111,19 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def imdb_run(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def imdb_run(shelf: Path, tmp_path_factory: pytest.TempPathFactory, surroundings: Callable) -> Path:
     """A finished run of a classifier; not to be changed."""
     path = tmp_path_factory.mktemp("runs") / "imdb"
-    with quickly():
+    with surroundings():
         assert main(["train", *IMDB, "--dataset", str(shelf / "two.csv"), "--workdir", str(path)]) == 0
     return path
 
 
 @pytest.fixture(scope="session")
-def char_run(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def char_run(shelf: Path, tmp_path_factory: pytest.TempPathFactory, surroundings: Callable) -> Path:
     """A finished run of a character model; not to be changed."""
     path = tmp_path_factory.mktemp("runs") / "char"
-    with quickly():
+    with surroundings():
         assert main(["train", *CHAR, "--text", str(shelf / "text.txt"), "--workdir", str(path)]) == 0
     return path
 

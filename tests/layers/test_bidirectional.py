@@ -241,12 +241,12 @@ def test_fields_of_the_inner_layer_serve_and_keywords_override_them():
     variables = variables_of(*two_params(CASES["simple"], np.float32))
     plain = rnnjax.Bidirectional(rnnjax.SimpleRNN(H))
     fields = rnnjax.Bidirectional(rnnjax.SimpleRNN(H, return_sequences=False, return_state=True))
-    assert plain.return_sequences
-    assert not fields.return_sequences
-    by_field = fields.apply(variables, x)
+    own = rnnjax.Bidirectional(rnnjax.SimpleRNN(H), return_sequences=False, return_state=True)
     by_keyword = plain.apply(variables, x, return_sequences=False, return_state=True)
-    assert jax.tree.structure(by_field) == jax.tree.structure(by_keyword)
-    jax.tree.map(np.testing.assert_array_equal, by_field, by_keyword)
+    for layer in (fields, own):
+        by_field = layer.apply(variables, x)
+        assert jax.tree.structure(by_field) == jax.tree.structure(by_keyword)
+        jax.tree.map(np.testing.assert_array_equal, by_field, by_keyword)
     np.testing.assert_array_equal(
         fields.apply(variables, x, return_sequences=True, return_state=False), plain.apply(variables, x)
     )
@@ -257,6 +257,15 @@ def test_wrong_options_and_arguments():
         ValueError, match=r"^Bidirectional expects merge to be one of concat, sum, mul, average; got 'ave'\.$"
     ):
         rnnjax.Bidirectional(rnnjax.LSTM(H), merge="ave")
+    for wrong in (
+        rnnjax.LSTMCell(H),
+        rnnjax.Stack([rnnjax.LSTM(H)]),
+        rnnjax.Bidirectional(rnnjax.LSTM(H)),
+        rnnjax.LSTM,
+    ):
+        name = "type" if isinstance(wrong, type) else type(wrong).__name__
+        with pytest.raises(ValueError, match=rf"^Bidirectional expects a layer over one cell, .*; got {name}\."):
+            rnnjax.Bidirectional(wrong)
     x = jnp.zeros((B, T, D))
     layer = rnnjax.Bidirectional(rnnjax.SimpleRNN(H))
     variables = variables_of(*two_params(CASES["simple"], np.float32))

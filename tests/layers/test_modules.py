@@ -8,6 +8,8 @@ from flax import linen as nn
 from oracles import CASES
 
 import rnnjax
+from rnnjax.models.classifier import Classifier
+from rnnjax.models.language_model import LanguageModel
 
 B, T, D, H = 3, 5, 4, 6
 LENGTHS = np.asarray([5, 0, 3])
@@ -202,6 +204,70 @@ def test_under_nn_jit_and_nn_remat_the_fields_serve(transform, kind, inside):
     else:  # Flax gives a jitted module other keys, so other masks: all that can be said is that some fell
         assert np.all(np.isfinite(got[0][1][1]))
     assert np.abs(got[0][1][1] - results[True][1][0][1][1]).max() > 1e-3
+
+
+def holding_layers():
+    """Layers that hold other modules as fields, made with and without a transform of the inner class."""
+    return {
+        "RNN": lambda lift: lift(rnnjax.RNN)(rnnjax.LSTMCell(H, peephole=True)),
+        "Stack": lambda lift: rnnjax.Stack([lift(rnnjax.LSTM)(H), rnnjax.RNN(rnnjax.GRUCell(H))]),
+        "lifted Stack": lambda lift: lift(rnnjax.Stack)([rnnjax.RNN(rnnjax.GRUCell(H)), rnnjax.SimpleRNN(H)]),
+        "Bidirectional": lambda lift: rnnjax.Bidirectional(lift(rnnjax.GRU)(H)),
+        "lifted Bidirectional": lambda lift: lift(rnnjax.Bidirectional)(rnnjax.RNN(rnnjax.LSTMCell(H))),
+        "Classifier": lambda lift: Classifier(9, 2, 4, lift(rnnjax.LSTM)(H, return_sequences=False)),
+        "LanguageModel": lambda lift: LanguageModel(9, 4, lift(rnnjax.Stack)([rnnjax.LSTM(H)])),
+    }
+
+
+@pytest.mark.parametrize("transform", [nn.jit, nn.remat])
+@pytest.mark.parametrize("kind", holding_layers())
+def test_layers_of_lifted_classes_can_be_held_by_others(transform, kind):
+    make = holding_layers()[kind]
+    plain, lifted = make(lambda kind: kind), make(transform)
+    x = np.asarray([[3, 1, 4, 1, 5], [8, 0, 0, 0, 0], [2, 7, 1, 0, 0]]) if hasattr(plain, "embedding_size") else X
+    variables = plain.init(KEY, x)
+    assert jax.tree.structure(lifted.init(KEY, x)) == jax.tree.structure(variables)
+
+    def run(model, variables):
+        return jnp.sum(jnp.sin(3 * model.apply(variables, x, lengths=LENGTHS)))
+
+    want, got = (jax.value_and_grad(run, argnums=1)(model, variables) for model in (plain, lifted))
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=1e-5, atol=1e-6), got, want)
+
+
+def test_a_cells_own_fields_serve_in_a_layer():
+    rates = {"dropout_rate": 0.5, "recurrent_dropout_rate": 0.5}
+    layer = rnnjax.RNN(rnnjax.GRUCell(H, **rates, deterministic=False))
+    rngs = {"dropout": jax.random.key(1)}
+    variables = rnnjax.GRU(H).init(KEY, X)
+    dropped = rnnjax.GRU(H, **rates).apply(variables, X, deterministic=False, rngs=rngs)
+    np.testing.assert_array_equal(layer.apply(variables, X, rngs=rngs), dropped)
+    whole = rnnjax.GRU(H).apply(variables, X)
+    np.testing.assert_array_equal(layer.apply(variables, X, deterministic=True), whole)
+    np.testing.assert_array_equal(layer.clone(deterministic=True).apply(variables, X), whole)
+    assert np.abs(dropped - whole).max() > 0.01
+
+
+def test_a_layer_over_what_is_no_cell():
+    for wrong, came in [(nn.LSTMCell(H), "LSTMCell"), (rnnjax.LSTM(H), "LSTM"), (rnnjax.LSTMCell, "LSTMCell")]:
+        with pytest.raises(ValueError, match=rf"^RNN expects a cell of rnnjax, such as .*; got {came}\.$"):
+            rnnjax.RNN(wrong)
+
+
+@pytest.mark.parametrize("layer", [rnnjax.LSTM(H), rnnjax.Bidirectional(rnnjax.RNN(rnnjax.GRUCell(H)))])
+def test_intermediates_can_be_captured_under_jit(layer):
+    variables = layer.init(KEY, X)
+    y, captured = jax.jit(lambda v: layer.apply(v, X, capture_intermediates=lambda *_: True))(variables)
+    np.testing.assert_allclose(captured["intermediates"]["__call__"][0], layer.apply(variables, X), atol=1e-6)
+    np.testing.assert_array_equal(captured["intermediates"]["__call__"][0], y)
+
+
+def test_strict_promotion_of_types():
+    layer = rnnjax.LSTM(H, dropout_rate=0.3, recurrent_dropout_rate=0.3, deterministic=False)
+    with jax.numpy_dtype_promotion("strict"):
+        variables = layer.init({"params": KEY, "dropout": KEY}, X)
+        y = layer.apply(variables, X, lengths=LENGTHS, rngs={"dropout": KEY})
+    np.testing.assert_array_equal(y, layer.apply(variables, X, lengths=LENGTHS, rngs={"dropout": KEY}))
 
 
 def test_under_jit_vmap_and_scan_of_jax():

@@ -123,7 +123,14 @@ def test_each_layer_has_parameters_of_its_own_wherever_the_stack_stands(place):
 def test_wrong_stacks_say_what_was_expected_and_what_came():
     x = jnp.zeros((B, T, D))
     with pytest.raises(ValueError, match=r"^Stack expects at least one layer; got none\."):
-        rnnjax.Stack([]).init(KEY, x)
+        rnnjax.Stack([])
+    for wrong, came in [
+        (rnnjax.LSTM(2), "LSTM"),
+        ([rnnjax.LSTM(2), nn.Dense(3)], "LSTM, Dense"),
+        ([rnnjax.LSTMCell(2)], "LSTMCell"),
+    ]:
+        with pytest.raises(ValueError, match=rf"^Stack expects a list of recurrent layers, .*; got {came}\."):
+            rnnjax.Stack(wrong)
     for layer, name in [
         (rnnjax.LSTM(2, return_sequences=False), "LSTM"),
         (rnnjax.Bidirectional(rnnjax.LSTM(2, return_sequences=False)), "Bidirectional"),

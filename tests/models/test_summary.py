@@ -61,6 +61,19 @@ def test_a_layer_that_gives_states_shows_all_its_shapes():
     assert row.endswith(f"{2 * 4 * (5 * (3 + 5) + 5):,}")
 
 
+def test_inner_layers_show_what_they_give_and_not_their_states():
+    text = rnnjax.summary(rnnjax.Stack([rnnjax.LSTM(5), rnnjax.GRU(3)]), jax.ShapeDtypeStruct((2, 7, 3), jnp.float32))
+    assert [line.split("  ")[1] for line in text.splitlines() if line.startswith("layer_")] == [
+        "(2, 7, 5)",
+        "(2, 7, 3)",
+    ]
+
+
+def test_keywords_may_be_shapes_too():
+    ids, lengths = jax.ShapeDtypeStruct((32, 200), jnp.int32), jax.ShapeDtypeStruct((32,), jnp.int32)
+    assert rnnjax.summary(Tutorial(), ids, lengths=lengths) == rnnjax.summary(Tutorial(), ids)
+
+
 def test_count_parameters():
     assert count_parameters({"a": np.zeros((2, 3)), "b": {"c": np.zeros(4), "d": np.zeros(())}}) == 11
     assert count_parameters({}) == 0
