@@ -1,8 +1,6 @@
 """Classify texts with a trained model: `python predict.py --text "..."`. The same as `rnnjax predict`."""
 
-import sys
-
-from rnnjax.cli import main
+from rnnjax.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main(["predict", *sys.argv[1:]]))
+    script("predict")

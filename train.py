@@ -1,8 +1,6 @@
 """Train a model: `python train.py --task imdb`. The same as `rnnjax train`."""
 
-import sys
-
-from rnnjax.cli import main
+from rnnjax.cli import script
 
 if __name__ == "__main__":
-    sys.exit(main(["train", *sys.argv[1:]]))
+    script("train")

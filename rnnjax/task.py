@@ -33,14 +33,19 @@ class Bounds(NamedTuple):
         """In words, to stand after "a number"."""
         words = []
         if self.least > -math.inf:
-            words.append(f"above {self.least:g}" if self.least_open else f"at least {self.least:g}")
+            words.append(f"above {self.least:.10g}" if self.least_open else f"at least {self.least:.10g}")
         if self.most < math.inf:
-            words.append(f"below {self.most:g}" if self.most_open else f"at most {self.most:g}")
+            words.append(f"below {self.most:.10g}" if self.most_open else f"at most {self.most:.10g}")
         return " and ".join(words)
 
 
-Count = Annotated[int, Bounds(1)]
-OptionalCount = Annotated[int, Bounds(0)]
+LARGEST_COUNT = 1_000_000_000
+LARGEST_AXIS = 10_000_000
+"""Larger axes make arrays whose elements cannot be counted in 64 bits; these only do not fit into memory."""
+Count = Annotated[int, Bounds(1, LARGEST_COUNT)]
+OptionalCount = Annotated[int, Bounds(0, LARGEST_COUNT)]
+Size = Annotated[int, Bounds(1, LARGEST_AXIS)]
+OptionalSize = Annotated[int, Bounds(0, LARGEST_AXIS)]
 Rate = Annotated[float, Bounds(0, 1, most_open=True)]
 NotNegative = Annotated[float, Bounds(0)]
 Positive = Annotated[float, Bounds(0, least_open=True)]
@@ -61,7 +66,7 @@ class TrainConfig:
     epochs: Count | Literal["auto"] = 10
     """Most passes over the training data; auto: 4 or, where an epoch has fewer than 100
     steps, as many as make 1000 steps."""
-    batch_size: Count = 128
+    batch_size: Size = 128
     """Examples (or streams of text) in one step."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """Optimizer, with the small print of Keras (epsilon 1e-7)."""

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -18,35 +17,33 @@ COMMANDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def script(*command: str) -> NoReturn:
+    """Be the process of `rnnjax [command] ...`, with the arguments of its command line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+    sys.exit(main([*command, *sys.argv[1:]]))
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """End at once, while there is nothing to save: training and downloads catch signals themselves.
+
+    No exception: raised in the middle of an import or of a callback of JAX, it would be lost, or crash the interpreter.
+    """
+    os.write(2, f"rnnjax: stopped by {signal.Signals(number).name}\n".encode())
+    os._exit(128 + number)
+
+
+def main(arguments: Sequence[str]) -> int:
     """Run `rnnjax COMMAND ...` and return its exit status.
 
     0 done; 1 the run failed; 2 wrong command line or unusable input; 130 Ctrl-C; 143 SIGTERM. All but 0 come with one
     line on standard error.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Until training catches signals itself, SIGTERM ends a command as Ctrl-C does: with one line.
-    handler = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
-    try:
-        with notices.hold():
-            return _main(arguments)
-    except _TerminatedError:
-        return _fail("stopped by SIGTERM", 143)
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGTERM, handler)
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM came."""
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise _TerminatedError
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+    with notices.hold():
+        return _main(list(arguments))
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -68,8 +65,9 @@ def _main(arguments: Sequence[str]) -> int:
         return _fail(error, 2)
     except RunError as error:
         return _fail(error, getattr(error, "exit_status", 1))
-    except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C", 130)
+    except KeyboardInterrupt as error:
+        number = getattr(error, "number", signal.SIGINT)
+        return _fail(f"stopped by {signal.Signals(number).name}", 128 + number)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):  # what JAX calls it
             raise

@@ -1,7 +1,5 @@
 """`python -m rnnjax.cli`."""
 
-import sys
+from rnnjax.cli import script
 
-from rnnjax.cli import main
-
-sys.exit(main())
+script()

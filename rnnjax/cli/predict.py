@@ -81,8 +81,7 @@ def predict(trained: runs.TrainedModel, texts: Sequence[str]) -> Iterator[tuple[
     from rnnjax.data.batching import Examples
     from rnnjax.models.classifier import probabilities
 
-    width = trained.info["max_length"]
-    inputs, lengths = trained.vocabulary.encode(texts, width, width=width)
+    inputs, lengths = trained.vocabulary.encode(texts, trained.info["max_length"])
     batch_size = min(BATCH_SIZE, max(len(texts), 1))
 
     @jax.jit

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     options = {**preset, **resolve_aliases(options, task.aliases)}
     for name in PATHS & options.keys():
         if options[name] not in DATASETS:  # a run is resumed from anywhere
-            options[name] = os.path.abspath(options[name])
+            options[name] = os.path.abspath(os.path.expanduser(options[name]))
     if resume and overwrite:
         raise InputError("--resume: expected it or --overwrite; got both.")
     folder = choose_folder(workdir, task, resume, overwrite)

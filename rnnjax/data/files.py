@@ -6,7 +6,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -32,7 +32,7 @@ def read_labelled(path: str | os.PathLike[str]) -> LabelledTexts:
     Args:
         path: One of
             - a .csv file with the columns `text`, `label` and, if it likes, `split`; others are ignored;
-            - a .jsonl file with one object a line and the same keys; a label is a string, an integer or a boolean;
+            - a .jsonl file with one object a line and the same keys; a label is a string, a number or a boolean;
             - a folder with one sub-folder a class, each holding .txt files, read in sorted order; or such folders under
               train/, validation/ and test/ (the IMDB archive's layout; its `unsup` folder is left out).
 
@@ -41,20 +41,7 @@ def read_labelled(path: str | os.PathLike[str]) -> LabelledTexts:
             missing or empty; a split is unknown; there are fewer than two classes; nothing is for training.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if _is_folder(path):
-        if suffix in (".csv", ".jsonl"):
-            raise InputError(
-                f"{path}: expected a {suffix} file, got a folder; name the file in it, or rename the folder"
-            )
-        rows = list(_folder_rows(path))
-    elif suffix == ".csv":
-        rows = list(_csv_rows(path))
-    elif suffix == ".jsonl":
-        rows = list(_jsonl_rows(path))
-    else:
-        raise InputError(f"{path}: expected {LAYOUT}; got a file ending in {suffix!r}; convert or rename it")
-
+    rows = list(_reader(path)(path))
     if not rows:
         raise InputError(f"{path}: expected labelled texts, found none; expected {LAYOUT}")
     texts, labels, splits = (list(column) for column in zip(*rows, strict=True))
@@ -90,23 +77,38 @@ def read_text(path: str | os.PathLike[str]) -> str:
     return text
 
 
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """SHA-256 (hex) over a file's bytes, or over the names and bytes of all files in a folder.
+def fingerprint_labelled(path: str | os.PathLike[str]) -> str:
+    """SHA-256 (hex) over what `read_labelled` reads: the file's bytes, or the names and bytes of a folder's texts.
 
     Raises:
-        InputError: something there cannot be read.
+        InputError: something there cannot be read, or there is nothing of the kind.
     """
     path = Path(path)
     digest = hashlib.sha256()
-    if not _is_folder(path):
+    if _reader(path) is not _folder_rows:
         digest.update(_bytes(path))
         return digest.hexdigest()
-    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+    for file, _, _ in _folder_files(path):
         content = _bytes(file)
         # The lengths keep apart what lies next to each other: names from contents, one file from the next.
         name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
         digest.update(b"%d %d " % (len(name), len(content)) + name + content)
     return digest.hexdigest()
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator["Row"]]:
+    """The function below that reads labelled texts from what stands at `path`."""
+    suffix = path.suffix.lower()
+    readers: dict[str, Callable[[Path], Iterator[Row]]] = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
+    if _is_folder(path):
+        if suffix in readers:
+            raise InputError(
+                f"{path}: expected a {suffix} file, got a folder; name the file in it, or rename the folder"
+            )
+        return _folder_rows
+    if suffix not in readers:
+        raise InputError(f"{path}: expected {LAYOUT}; got a file ending in {suffix!r}; convert or rename it")
+    return readers[suffix]
 
 
 # Each reader below yields rows (text, label, split); split is None in all rows or in none.
@@ -132,7 +134,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             values = next(reader, None)
             if values is None:
                 return
-            if not values:  # a blank line
+            if not "".join(values).strip() and len(values) < 2:  # a blank line
                 continue
             if len(values) != len(header):
                 raise InputError(
@@ -171,9 +173,9 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
             raise InputError(
                 f"{path}, line {line}: expected `text` to be a string, got {_shown(json.dumps(row['text']))}"
             )
-        if not isinstance(row["label"], str | int):
+        if not isinstance(row["label"], str | int | float):
             raise InputError(
-                f"{path}, line {line}: expected `label` to be a string, an integer or a boolean, "
+                f"{path}, line {line}: expected `label` to be a string, a number or a boolean, "
                 f"got {_shown(json.dumps(row['label']))}"
             )
         has_split = "split" in row if has_split is None else has_split
@@ -194,26 +196,31 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
 
 
 def _folder_rows(path: Path) -> Iterator[Row]:
+    for file, label, split in _folder_files(path):
+        yield _decoded(file).replace("\r\n", "\n").strip(), label, split
+
+
+def _folder_files(path: Path) -> Iterator[tuple[Path, str, str | None]]:
+    """The text files of a folder, each with its label and split."""
     folders = _subfolders(path)
-    names = [folder.name for folder in folders]
-    if names and set(names) <= set(SPLITS):
-        for folder in folders:
-            # "unsup" holds the unlabelled texts of the IMDB archive.
-            for class_folder in (entry for entry in _subfolders(folder) if entry.name != "unsup"):
-                yield from ((text, label, folder.name) for text, label in _class_rows(class_folder))
-    else:
-        if not folders:
-            raise InputError(f"{path}: expected one sub-folder of .txt files a class, found no sub-folder")
-        for class_folder in folders:
-            yield from ((text, label, None) for text, label in _class_rows(class_folder))
+    if not folders:
+        raise InputError(f"{path}: expected one sub-folder of .txt files a class, found no sub-folder")
+    has_splits = {folder.name for folder in folders} <= set(SPLITS)
+    for folder in folders:
+        if not has_splits:
+            yield from ((file, label, None) for file, label in _class_files(folder))
+            continue
+        # "unsup" holds the unlabelled texts of the IMDB archive.
+        for class_folder in (entry for entry in _subfolders(folder) if entry.name != "unsup"):
+            yield from ((file, label, folder.name) for file, label in _class_files(class_folder))
 
 
-def _class_rows(folder: Path) -> Iterator[tuple[str, str]]:
+def _class_files(folder: Path) -> Iterator[tuple[Path, str]]:
     files = [file for file in _entries(folder) if file.suffix.lower() == ".txt" and file.is_file()]
     if not files:
         raise InputError(f"{folder}: expected .txt files, one a text, found none; add some or remove the folder")
-    for file in files:
-        yield _decoded(file).replace("\r\n", "\n").strip(), _label(folder.name, str(folder))
+    label = _label(folder.name, str(folder))
+    return ((file, label) for file in files)
 
 
 def _subfolders(path: Path) -> list[Path]:
@@ -231,6 +238,10 @@ def _label(label: str, where: str) -> str:
     label = label.strip()
     if not label:
         raise InputError(f"{where}: expected a label, got an empty one; fill it in or drop the line")
+    try:
+        label.encode()
+    except UnicodeEncodeError:  # as Python shows the bytes of a folder's name that are not UTF-8
+        raise InputError(f"{ascii(where)[1:-1]}: expected a label in UTF-8, got {label!a}; rename it") from None
     if "\t" in label or len(label.splitlines()) > 1:
         # A prediction is printed as label, tab, probability on one line.
         raise InputError(f"{where}: expected a label of one line without tabs, got {_shown(label)}; rename it")

@@ -7,11 +7,13 @@ Prepared data is read where it lies. What is not prepared is downloaded, checked
 import contextlib
 import hashlib
 import os
+import signal
 import sys
 import tarfile
 import tempfile
 import threading
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from rnnjax.errors import InputError, RunError, first_line
+from rnnjax.errors import InputError, Interrupted, RunError, first_line
 
 PROBE_SECONDS = 5.0
 
@@ -162,7 +164,11 @@ def _prepare(name: str, root: Path, source: Source) -> None:
             "pass another with --data-dir"
         ) from None
     # The download is removed at the end, whatever happens: a refused file must not be found by the next run.
-    with downloads, contextlib.redirect_stdout(sys.stderr):  # TFDS prints its notices to standard output
+    with (
+        _interruptible(),
+        downloads,
+        contextlib.redirect_stdout(sys.stderr),
+    ):  # TFDS prints its notices to standard output
         try:
             tfds_builders.BUILDERS[name](root, source).download_and_prepare(
                 download_dir=downloads.name,
@@ -185,6 +191,24 @@ def _prepare(name: str, root: Path, source: Source) -> None:
         except OSError as error:
             if not _is_prepared(root / name):  # otherwise another process has prepared it in the meantime
                 raise RunError(f"{root / name}: the data set cannot be prepared ({first_line(error)})") from None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within, SIGINT and SIGTERM raise Interrupted, so that the download is removed."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _examples(folder: Path, split: str) -> list[dict[str, Any]]:

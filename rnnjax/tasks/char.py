@@ -28,7 +28,7 @@ from rnnjax.layers.combinators import Stack
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.language_model import LanguageModel
-from rnnjax.task import Batch, Count, NotNegative, OptionalCount, Positive, Rate, Splits, Task, TrainConfig
+from rnnjax.task import Batch, Count, NotNegative, OptionalSize, Positive, Rate, Size, Splits, Task, TrainConfig
 
 log = logging.getLogger("rnnjax")
 
@@ -45,7 +45,7 @@ class Config(TrainConfig):
 
     epochs: Count | Literal["auto"] = 10
     """Most passes over the training text."""
-    batch_size: Count = 16
+    batch_size: Size = 16
     """Streams of text that are read side by side."""
     learning_rate: Positive = 4e-3
     """Step size at the start."""
@@ -55,13 +55,13 @@ class Config(TrainConfig):
     """Scale gradients down to this global norm; 0 disables."""
     cell: Literal["lstm", "gru", "simple"] = "lstm"
     """Cell of the recurrent layers."""
-    units: Count = 320
+    units: Size = 320
     """Width of each recurrent layer."""
     layers: Count = 1
     """Recurrent layers, one upon another."""
-    embedding: OptionalCount = 0
+    embedding: OptionalSize = 0
     """Width of the character vectors; 0 feeds the characters one-hot."""
-    window: Count = 64
+    window: Size = 64
     """Steps through which gradients flow back (truncated back-propagation); the state is carried on."""
     dropout: Rate = 0.2
     """Share of the inputs of each layer but the first, and of the last layer's outputs, dropped."""
@@ -116,14 +116,17 @@ def read(config: Config) -> tuple[str, str, str]:
             )
             return read_builtin()
         return "tiny_shakespeare", tfds.fingerprint(folder), tfds.read_tiny_shakespeare(folder)
-    text = files.read_text(config.dataset)  # first, since it refuses a folder, which may be large, at once
-    return config.dataset, files.fingerprint(config.dataset), text
+    return named(config.dataset, files.read_text(config.dataset))
 
 
 def read_builtin() -> tuple[str, str, str]:
     """Sources of Python's own standard library, which differ from version to version."""
-    text = builtin.python_source()
-    return "builtin", hashlib.sha256(text.encode()).hexdigest(), text
+    return named("builtin", builtin.python_source())
+
+
+def named(name: str, text: str) -> tuple[str, str, str]:
+    """Name, fingerprint and characters of a text that was read, once, since it may come from a pipe."""
+    return name, hashlib.sha256(text.encode()).hexdigest(), text
 
 
 class Part(Streams):

@@ -28,7 +28,19 @@ from rnnjax.layers.combinators import Bidirectional, Stack
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.classifier import Classifier
-from rnnjax.task import Batch, Bounds, Count, NotNegative, OptionalCount, Rate, Splits, Task, TrainConfig
+from rnnjax.task import (
+    LARGEST_AXIS,
+    Batch,
+    Bounds,
+    Count,
+    NotNegative,
+    OptionalCount,
+    Rate,
+    Size,
+    Splits,
+    Task,
+    TrainConfig,
+)
 
 log = logging.getLogger("rnnjax")
 
@@ -40,7 +52,7 @@ LAYERS: Mapping[str, Callable[..., nn.Module]] = {
 }
 VALIDATION_SHARE = 0.2
 BUILTIN_EXAMPLES = 10_000
-ENCODING = 2
+ENCODING = 3
 """Raise when the same data and settings are to be encoded in another way, so that cached arrays are not used."""
 
 
@@ -63,11 +75,11 @@ class Config(TrainConfig):
     """One layer; a layer and one of half its width above it; or one layer in each direction."""
     cell: Literal["lstm", "gru", "simple"] = "lstm"
     """Cell of the recurrent layers."""
-    units: Count = 64
+    units: Size = 64
     """Width of the (first) recurrent layer."""
-    embedding: Count = 128
+    embedding: Size = 128
     """Width of the word vectors."""
-    vocab_size: Annotated[int, Bounds(3)] = 10_000
+    vocab_size: Annotated[int, Bounds(3, LARGEST_AXIS)] = 10_000
     """Most words in the vocabulary, the most frequent ones; padding and unknown words included."""
     max_length: Count | Literal["auto"] = 200
     """Words kept of a text, its last ones; auto: so many that nine texts in ten are whole."""
@@ -146,7 +158,9 @@ def find_corpus(config: Config) -> Corpus:
             return builtin_corpus()
         return Corpus("imdb_reviews", tfds.fingerprint(folder), lambda: read_imdb(folder, config.seed))
     # The split is drawn by the seed, the fingerprint is of the data alone.
-    return Corpus(config.dataset, files.fingerprint(config.dataset), lambda: read_own(config.dataset, config.seed))
+    return Corpus(
+        config.dataset, files.fingerprint_labelled(config.dataset), lambda: read_own(config.dataset, config.seed)
+    )
 
 
 def read_imdb(folder: Any, seed: int) -> LabelledSplits:
@@ -223,14 +237,10 @@ def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
         "vocabulary": np.frombuffer(vocabulary.to_json().encode(), np.uint8),
         "classes": np.frombuffer(json.dumps(splits.classes).encode(), np.uint8),
     }
-    # Batches are no wider than the longest training text, which matters where texts are short.
-    inputs, lengths = vocabulary.encode(splits.texts["train"], max_length)
-    width = inputs.shape[1]
     for split, texts in splits.texts.items():
-        if split != "train":
-            inputs, lengths = vocabulary.encode(texts, width, width=width)
+        inputs, lengths = vocabulary.encode(texts, max_length)  # no wider than the longest of these texts
         arrays |= {f"{split}_inputs": inputs, f"{split}_lengths": lengths, f"{split}_labels": splits.labels[split]}
-    return {**arrays, "max_length": np.asarray(width)}
+    return {**arrays, "max_length": np.asarray(max_length)}
 
 
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:

@@ -107,15 +107,20 @@ class RunFolder:
             yield
         except OSError as error:
             raise InputError(
-                f"--workdir {self.path}: expected a folder that can be written; {error.strerror}. Name another."
+                f"--workdir {self.path}: expected a folder that can be written; {error.strerror or error}. "
+                "Name another."
             ) from error
 
     def _clear(self) -> None:
         # The configuration goes first: without it what is left is no run, should this be cut short.
         for file in (self.config, self.results, self.metrics, self.plot, self.vocabulary):
             file.unlink(missing_ok=True)
-        if self.checkpoints.exists():
-            shutil.rmtree(self.checkpoints)
+        if self.checkpoints.exists():  # which may be a link to another disk
+            for entry in self.checkpoints.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
 
     def read_config(self) -> dict[str, Any]:
         """What `start` wrote.

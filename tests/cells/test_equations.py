@@ -160,10 +160,10 @@ def test_wrong_arguments_of_a_step(name):
         (jnp.ones(D), rf"\({D},\)", r"For one example, pass x\[None\]\."),
         (jnp.ones((B, 5, D)), rf"\({B}, 5, {D}\)", rf"For whole sequences use RNN\({kind}\(\.\.\.\)\)\."),
     ]:
-        expected = rf"^{kind} expects the inputs of one step \[B, D\]; got {came}\. {mend}$"
+        expected = rf"^{kind} expects the inputs of one step \[B, D\]; got {came}\. {mend}"
         with pytest.raises(ValueError, match=expected):
             cell.apply(variables, state, x)
-    with pytest.raises(ValueError, match=rf"^{kind} expects a state of type {type(state).__name__}; got tuple\.$"):
+    with pytest.raises(ValueError, match=rf"^{kind} expects a state of type {type(state).__name__}; got tuple\."):
         cell.apply(variables, tuple(state), jnp.ones((B, D)))
 
 

@@ -43,6 +43,10 @@ CASES = {
     "no number": Case((*IMDB, "--units", "many"), "--units", "whole number", "'many'"),
     "half a unit": Case((*IMDB, "--units", "1.5"), "--units", "whole number", "1.5"),
     "no units": Case((*IMDB, "--units", "0"), "--units", "at least 1", "0"),
+    "units beyond counting": Case((*IMDB, "--units", "1" + 11 * "0"), "--units", "at most 10000000", "1" + 11 * "0"),
+    "embedding beyond counting": Case((*IMDB, "--embedding", "9" * 20), "--embedding", "at most 10000000", "9" * 20),
+    "words beyond counting": Case((*IMDB, "--vocab-size", "9" * 20), "--vocab-size", "at most 10000000", "9" * 20),
+    "batch beyond counting": Case((*CHAR, "--batch-size", "9" * 20), "--batch-size", "at most 10000000", "9" * 20),
     "no epochs": Case((*IMDB, "--epochs", "0"), "--epochs", "at least 1", "0"),
     "negative batch": Case((*CHAR, "--batch-size", "-3"), "--batch-size", "at least 1", "-3"),
     "negative seed": Case((*IMDB, "--seed", "-1"), "--seed", "at least 0", "-1"),
@@ -291,3 +295,30 @@ def test_scripts_refuse_as_the_command_does(script: str, line: list[str], cwd: P
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stderr.startswith("rnnjax: ")
     assert list(cwd.iterdir()) == []
+
+
+def test_closed_streams_are_as_empty_ones(imdb_run: Path, char_run: Path) -> None:
+    for line in (
+        "predict.py --workdir {imdb} <&-",
+        "generate.py --workdir {char} --length 3 >&-",
+        "train.py --list >&-",
+    ):
+        command = f"{sys.executable} {ROOT}/{line}".format(imdb=imdb_run, char=char_run)
+        ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_overwriting_a_run_whose_checkpoints_lie_elsewhere(
+    invoke: Any, copied: Any, char_run: Path, shelf: Path, tmp_path: Path
+) -> None:
+    run = copied(char_run)
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "99999999").mkdir()
+    ended = invoke(*CHAR, "--text", shelf / "text.txt", "--workdir", run, "--overwrite")
+    assert ended.status == 0, ended.err
+    assert (run / "checkpoints").is_symlink()
+    assert (run / "results.json").exists()
+    saved = sorted(path.name for path in (tmp_path / "elsewhere").iterdir())
+    assert 1 <= len(saved) <= 2
+    assert "99999999" not in saved

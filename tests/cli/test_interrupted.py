@@ -88,3 +88,27 @@ def test_killed_stopped_and_resumed_is_as_uninterrupted(task: str, shelf: Path, 
     assert settled(cut) == settled(whole), delays
     assert len(names(cut)) == 2
     assert list((cut / "checkpoints").glob(".*")) == []
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_stopped_while_it_starts(number: signal.Signals, shelf: Path, tmp_path: Path) -> None:
+    """Whatever is being imported or compiled: one line, and the status of the signal."""
+    line = [word.format(shelf=shelf) for word in LINES["char"]]
+    for i in range(4):
+        started = Command("--task", "char", *line, "--epochs", "1000000", "--workdir", tmp_path / str(i))
+        time.sleep(random.SystemRandom().uniform(1, 4))
+        started.process.send_signal(number)
+        status, err = started.end()
+        assert status == STATUS[number], err
+        assert err.splitlines()[-1].startswith(f"rnnjax: stopped by {number.name}")
+        assert "Traceback" not in err
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    text = "It was a dark and stormy night; the rain fell in torrents. " * 20
+    command = [sys.executable, ROOT / "train.py", "--task", "char", "--text", "/dev/stdin", "--units", "4"]
+    for i, content in enumerate((text, text + text)):
+        run = tmp_path / str(i)
+        subprocess.run([*command, "--epochs", "1", "--workdir", run], input=content.encode(), check=True)
+    prints = [json.loads((tmp_path / name / "config.json").read_text())["fingerprint"] for name in "01"]
+    assert prints[0] != prints[1]

@@ -3,13 +3,14 @@ import hashlib
 import io
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnjax.data.files import LabelledTexts, fingerprint, read_labelled, read_text
+from rnnjax.data.files import LabelledTexts, fingerprint_labelled, read_labelled, read_text
 from rnnjax.errors import InputError
 
 # Everything that UTF-8 can hold, but for NUL, which the readers refuse.
@@ -36,7 +37,7 @@ def test_csv(tmp_path):
     path = write(
         tmp_path / "a.csv",
         '\ufeff\r\nid,label,text,split\r\n1,good,"One, ""two""\nthree",train\r\n\r\n'
-        "2, bad ,Ünïcode,test\r\n3,bad,four,train\r\n",
+        "2, bad ,Ünïcode,test\r\n  \r\n3,bad,four,train\r\n",
     )
     assert read_labelled(path) == LabelledTexts(
         ['One, "two"\nthree', "Ünïcode", "four"], ["good", "bad", "bad"], ["train", "test", "train"]
@@ -54,9 +55,9 @@ def test_jsonl(tmp_path):
     path = write(
         tmp_path / "a.JSONL",
         '{"text": "a\\u2028b\u2028c", "label": 1}\n\n'
-        '{"label": true, "text": ""}\r\n{"label": "1", "text": "x", "more": []}',
+        '{"label": true, "text": ""}\r\n{"label": "1", "text": "x", "more": []}\n{"label": 2.0, "text": "y"}',
     )
-    assert read_labelled(path) == LabelledTexts(["a\u2028b\u2028c", "", "x"], ["1", "true", "1"], None)
+    assert read_labelled(path) == LabelledTexts(["a\u2028b\u2028c", "", "x", "y"], ["1", "true", "1", "2.0"], None)
 
 
 def test_folder_of_classes(tmp_path):
@@ -105,7 +106,7 @@ def test_folder_of_splits_as_in_the_imdb_archive(tmp_path):
         ("a.jsonl", "{}", ["line 1", "found none"]),
         ("a.jsonl", '{"text": 1, "label": "b"}', ["line 1", "`text`", "string"]),
         ("a.jsonl", '{"text": "a", "label": null}', ["line 1", "`label`", "null"]),
-        ("a.jsonl", '{"text": "a", "label": 1.5}', ["line 1", "`label`", "1.5"]),
+        ("a.jsonl", '{"text": "a", "label": [1]}', ["line 1", "`label`", "[1]"]),
         ("a.jsonl", '{"text": "a\\ud800", "label": "b"}', ["line 1", "surrogate"]),
         ("a.jsonl", '{"text": "a", "label": ' + "1" * 5000 + "}", ["line 1", "invalid JSON"]),
         ("a.jsonl", '{"text": "a", "label": "b\\u2028c"}', ["line 1", "one line"]),
@@ -139,7 +140,7 @@ def test_unreadable(tmp_path):
     path.chmod(0)
     assert "permissions" in message(path)
     assert "permissions" in message(path, read_text)
-    assert "permissions" in message(path, fingerprint)
+    assert "permissions" in message(path, fingerprint_labelled)
 
 
 @given(rows=st.lists(st.tuples(ANY_TEXT, LABEL), min_size=2, unique_by=lambda row: row[1]))
@@ -164,15 +165,44 @@ def test_plain_text(tmp_path):
 
 
 def test_fingerprint(tmp_path):
-    path = write(tmp_path / "f" / "a", "abc")
-    assert fingerprint(path) == hashlib.sha256(b"abc").hexdigest()
-    seen = [fingerprint(tmp_path / "f")]
-    assert seen == [fingerprint(tmp_path / "f")]
+    path = write(tmp_path / "f.csv", "abc")
+    assert fingerprint_labelled(path) == hashlib.sha256(b"abc").hexdigest()
+    folder = tmp_path / "f"
+    path = write(folder / "x" / "a.txt", "abc")
+    seen = [fingerprint_labelled(folder)]
+    assert seen == [fingerprint_labelled(folder)]
     write(path, "abd")
-    seen.append(fingerprint(tmp_path / "f"))
-    path.rename(path.with_name("b"))
-    seen.append(fingerprint(tmp_path / "f"))
-    write(tmp_path / "f" / "c", "")
-    seen.append(fingerprint(tmp_path / "f"))
-    assert len(set(seen)) == 4
-    message(tmp_path / "none", fingerprint)
+    seen.append(fingerprint_labelled(folder))
+    path.rename(path.with_name("b.txt"))
+    seen.append(fingerprint_labelled(folder))
+    write(folder / "y" / "c.txt", "")
+    seen.append(fingerprint_labelled(folder))
+    (folder / "y").rename(folder / "z")
+    seen.append(fingerprint_labelled(folder))
+    assert len(set(seen)) == 5
+    for name in (".DS_Store", "x/.DS_Store", "notes.md", "x/b.pdf", ".git/a.txt"):  # which no reader reads
+        write(folder / name, "anything")
+    assert fingerprint_labelled(folder) == seen[-1]
+    message(tmp_path / "none", fingerprint_labelled)
+    message(write(tmp_path / "a.txt", "abc"), fingerprint_labelled)
+
+
+def test_fingerprint_of_linked_folders(tmp_path):
+    for name, text in (("one", "fine"), ("two", "poor")):
+        for label in ("a", "b"):
+            write(tmp_path / "texts" / name / label / "1.txt", text)
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / label).symlink_to(tmp_path / "texts" / name / label)
+    assert read_labelled(tmp_path / "one").texts == ["fine", "fine"]
+    direct = [fingerprint_labelled(tmp_path / "texts" / name) for name in ("one", "two")]
+    assert [fingerprint_labelled(tmp_path / name) for name in ("one", "two")] == direct
+    assert direct[0] != direct[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse such names")
+def test_a_class_whose_name_is_not_utf8(tmp_path):
+    for name in (b"\xff\xfe", b"good"):
+        write(tmp_path / os.fsdecode(name) / "1.txt", "text")
+    with pytest.raises(InputError, match="expected a label in UTF-8") as refusal:
+        read_labelled(tmp_path)
+    str(refusal.value).encode()  # it can be shown

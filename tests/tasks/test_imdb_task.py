@@ -95,6 +95,29 @@ def test_folder_of_folders_and_last_words(tmp_path):
     assert all(text.endswith(" end") and text.startswith("ünï") for text, _ in texts_of(splits, splits.train))
 
 
+def test_texts_keep_their_words_where_training_texts_are_shorter(tmp_path):
+    lines = ["text,label,split", *(f"word{i % 3} here,{i % 3},train" for i in range(9))]
+    lines += ["word1 one two three four here,1,validation", "word2 one two three four five six here,2,test"]
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    splits = load(tmp_path / "a.csv", max_length=7)
+    assert splits.info["max_length"] == 7
+    assert splits.train.arrays["inputs"].shape[1] == 2
+    assert splits.validation.arrays["inputs"].shape[1] == 6
+    assert texts_of(splits, splits.validation)[0][0].startswith("word1 ")
+    assert splits.test.arrays["inputs"].shape[1] == 7
+    assert not texts_of(splits, splits.test)[0][0].startswith("word2 ")
+
+
+def test_cached_data_does_not_hide_a_wrong_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNNJAX_CACHE_DIR", str(tmp_path / "cache"))
+    text = "text,label\n" + "".join(f"a{i},{i % 2}\n" for i in range(9))
+    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.txt").write_text(text)
+    load(tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"expected a \.csv or \.jsonl file"):
+        load(tmp_path / "a.txt")
+
+
 def test_cached_data_is_the_same_and_follows_the_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("RNNJAX_CACHE_DIR", str(tmp_path / "cache"))
     path = jsonl(
