@@ -44,9 +44,10 @@ from rnnjax.task import (
 
 log = logging.getLogger("rnnjax")
 
-# A GRU whose update gate starts open forgets half of its state at each word, and a review is two hundred words long.
+# A review is two hundred words long. A cell that starts by forgetting half of its state at each word, as a GRU does, or
+# a quarter, as an LSTM with a forget bias of 1, comes to worse figures.
 LAYERS: Mapping[str, Callable[..., nn.Module]] = {
-    "lstm": LSTM,
+    "lstm": functools.partial(LSTM, forget_bias=2.0),
     "gru": functools.partial(GRU, update_bias=1.0),
     "simple": SimpleRNN,
 }
@@ -249,8 +250,8 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     rates: dict[str, Any] = {"dropout_rate": config.dropout, "recurrent_dropout_rate": config.recurrent_dropout}
     last = {**rates, "return_sequences": False}
     if config.model == "stacked":
-        if config.cell == "lstm":  # what an early word leaves has two memories to pass
-            rates, last = {**rates, "forget_bias": 1.5}, {**last, "forget_bias": 1.5}
+        if config.cell == "lstm":  # what the upper layer reads remembers already
+            last = {**last, "forget_bias": 1.0}
         encoder: nn.Module = Stack([layer(config.units, **rates), layer(max(config.units // 2, 1), **last)])
     elif config.model == "bidirectional":
         encoder = Bidirectional(layer(config.units, **last))
