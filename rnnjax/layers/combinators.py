@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from rnnjax.cells.base import State
-from rnnjax.layers.recurrent import resolve_mask
+from rnnjax.layers.recurrent import check_steps, resolve_mask
 
 MERGES = ("concat", "sum", "mul", "average")
 
@@ -83,6 +83,7 @@ class Bidirectional(nn.Module):
             "return_state": _first(return_state, self.return_state, self.layer.return_state),
         }
         mask = resolve_mask("Bidirectional", x.shape[:2], lengths, mask)
+        resets = check_steps("Bidirectional", "resets", resets, x.shape[:2])
         initial = initial_state if initial_state is not None else BidirectionalState(None, None)
 
         # Clones: a module handed over may belong to another, and one module for both would tie their weights. What

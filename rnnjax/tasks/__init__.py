@@ -14,7 +14,7 @@ class Entry(NamedTuple):
 
 
 TASKS = {
-    "imdb": Entry("sentiment of film reviews, or any labelled texts", "test accuracy 0.858", "classifier"),
+    "imdb": Entry("sentiment of film reviews, or any labelled texts", "test accuracy 0.868", "classifier"),
     "char": Entry("character language model of a text", "val_loss 1.465 nats a character", "language model"),
 }
 """Task name -> entry; the module of a task has its name."""
