@@ -94,7 +94,7 @@ def test_killed_stopped_and_resumed_is_as_uninterrupted(task: str, shelf: Path, 
 def test_stopped_while_it_starts(number: signal.Signals, shelf: Path, tmp_path: Path) -> None:
     """Whatever is being imported or compiled: one line, and the status of the signal."""
     line = [word.format(shelf=shelf) for word in LINES["char"]]
-    for i in range(4):
+    for i in range(2):
         started = Command("--task", "char", *line, "--epochs", "1000000", "--workdir", tmp_path / str(i))
         time.sleep(random.SystemRandom().uniform(1, 4))
         started.process.send_signal(number)
