@@ -62,7 +62,7 @@ class Cell(CellOptions, nn.Module):
     `project` takes inputs to pre-activations and has no recurrence, so a layer applies it to a whole sequence in one
     product. `constants` draws what stays fixed for a sequence. `step` is the recurrence. A call on one step does all
     three. A subclass names its state, and gives `initial_state`, `step`, the number of blocks that `project` makes, and
-    the parameters that `step` uses.
+    `recurrent_parameters`.
     """
 
     deterministic: bool = True
@@ -80,8 +80,8 @@ class Cell(CellOptions, nn.Module):
 
     @property
     def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
-        """Names of the parameters that `step` uses, each with its initializer and shape."""
-        raise NotImplementedError
+        """Names of what `step` asks `parameter` for, each with its initializer and shape; by default nothing."""
+        return {}
 
     @nn.compact
     def parameter(self, name: str) -> Array:

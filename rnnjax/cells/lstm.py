@@ -78,9 +78,8 @@ class LSTMCell(LSTMOptions, Cell):
         self, state: LSTMState, z: Float[Array, "B 4H"], constants: Constants
     ) -> tuple[LSTMState, Float[Array, "B H"]]:
         """One step from input pre-activations."""
-        product = drop(state.h, constants.recurrent_mask) @ self.parameter("recurrent_kernel").astype(
-            z.dtype
-        )  # [B, 4H]
+        kernel = self.parameter("recurrent_kernel").astype(z.dtype)
+        product = drop(state.h, constants.recurrent_mask) @ kernel  # [B, 4H]
         if self.peephole:
             return self._peephole_step(state.c, z + product)
         state, _ = forward(state, z, product)

@@ -248,6 +248,32 @@ def test_a_cells_own_fields_serve_in_a_layer():
     assert np.abs(dropped - whole).max() > 0.01
 
 
+def test_a_cell_of_ones_own_may_make_its_parameters_in_setup():
+    class Leaky(rnnjax.Cell):
+        num_blocks = 1
+
+        def setup(self):
+            self.decay = self.param("decay", nn.initializers.constant(0.5), (self.features,))
+
+        def step(self, state, z, constants):
+            h = self.decay[None, :] * state.h + z
+            return rnnjax.SimpleRNNState(h), h
+
+        @nn.nowrap
+        def initial_state(self, batch_size, dtype=None):
+            return rnnjax.SimpleRNNState(self.zeros(batch_size, dtype))
+
+    layer = rnnjax.RNN(Leaky(H))
+    variables = layer.init(KEY, X)
+    params = variables["params"]["recurrence"]
+    assert sorted(params) == ["bias", "decay", "kernel"]
+    h, expected = np.zeros((B, H)), []
+    for t in range(T):
+        h = 0.5 * h + X[:, t] @ params["kernel"]
+        expected.append(h)
+    np.testing.assert_allclose(layer.apply(variables, X), np.stack(expected, axis=1), rtol=1e-5, atol=1e-5)
+
+
 def test_a_layer_over_what_is_no_cell():
     for wrong, came in [(nn.LSTMCell(H), "LSTMCell"), (rnnjax.LSTM(H), "LSTM"), (rnnjax.LSTMCell, "LSTMCell")]:
         with pytest.raises(ValueError, match=rf"^RNN expects a cell of rnnjax, such as .*; got {came}\.$"):
