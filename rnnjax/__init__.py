@@ -5,19 +5,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rnnjax.cells.base import Cell as Cell
+    from rnnjax.cells.conv_lstm import ConvLSTMCell as ConvLSTMCell
     from rnnjax.cells.gru import GRUCell as GRUCell
     from rnnjax.cells.gru import GRUState as GRUState
+    from rnnjax.cells.gru import MGUCell as MGUCell
+    from rnnjax.cells.linear import LinearCell as LinearCell
+    from rnnjax.cells.linear import LinearState as LinearState
+    from rnnjax.cells.linear import MinGRUCell as MinGRUCell
+    from rnnjax.cells.linear import MinLSTMCell as MinLSTMCell
+    from rnnjax.cells.linear import RGLRUCell as RGLRUCell
+    from rnnjax.cells.linear import positive as positive
+    from rnnjax.cells.lstm import GatedLSTMState as GatedLSTMState
     from rnnjax.cells.lstm import LSTMCell as LSTMCell
     from rnnjax.cells.lstm import LSTMState as LSTMState
+    from rnnjax.cells.simple import IndRNNCell as IndRNNCell
+    from rnnjax.cells.simple import IRNNCell as IRNNCell
     from rnnjax.cells.simple import SimpleRNNCell as SimpleRNNCell
     from rnnjax.cells.simple import SimpleRNNState as SimpleRNNState
+    from rnnjax.cells.simple import identity_init as identity_init
     from rnnjax.layers.combinators import Bidirectional as Bidirectional
     from rnnjax.layers.combinators import BidirectionalState as BidirectionalState
     from rnnjax.layers.combinators import Stack as Stack
     from rnnjax.layers.embedding import Embedding as Embedding
     from rnnjax.layers.recurrent import GRU as GRU
+    from rnnjax.layers.recurrent import IRNN as IRNN
     from rnnjax.layers.recurrent import LSTM as LSTM
+    from rnnjax.layers.recurrent import MGU as MGU
+    from rnnjax.layers.recurrent import RGLRU as RGLRU
     from rnnjax.layers.recurrent import RNN as RNN
+    from rnnjax.layers.recurrent import ConvLSTM as ConvLSTM
+    from rnnjax.layers.recurrent import IndRNN as IndRNN
+    from rnnjax.layers.recurrent import MinGRU as MinGRU
+    from rnnjax.layers.recurrent import MinLSTM as MinLSTM
     from rnnjax.layers.recurrent import SimpleRNN as SimpleRNN
     from rnnjax.models.summary import summary as summary
 
@@ -26,12 +45,51 @@ __version__ = "0.1.0"
 # Modules are imported when a name is first used, so that the command line answers --help and --list at once.
 _HOMES = {
     "rnnjax.cells.base": ("Cell",),
-    "rnnjax.cells.gru": ("GRUCell", "GRUState"),
-    "rnnjax.cells.lstm": ("LSTMCell", "LSTMState"),
-    "rnnjax.cells.simple": ("SimpleRNNCell", "SimpleRNNState"),
-    "rnnjax.layers.combinators": ("Bidirectional", "BidirectionalState", "Stack"),
+    "rnnjax.cells.conv_lstm": ("ConvLSTMCell",),
+    "rnnjax.cells.gru": (
+        "GRUCell",
+        "GRUState",
+        "MGUCell",
+    ),
+    "rnnjax.cells.linear": (
+        "LinearCell",
+        "LinearState",
+        "MinGRUCell",
+        "MinLSTMCell",
+        "RGLRUCell",
+        "positive",
+    ),
+    "rnnjax.cells.lstm": (
+        "GatedLSTMState",
+        "LSTMCell",
+        "LSTMState",
+    ),
+    "rnnjax.cells.simple": (
+        "IRNNCell",
+        "IndRNNCell",
+        "SimpleRNNCell",
+        "SimpleRNNState",
+        "identity_init",
+    ),
+    "rnnjax.layers.combinators": (
+        "Bidirectional",
+        "BidirectionalState",
+        "Stack",
+    ),
     "rnnjax.layers.embedding": ("Embedding",),
-    "rnnjax.layers.recurrent": ("GRU", "LSTM", "RNN", "SimpleRNN"),
+    "rnnjax.layers.recurrent": (
+        "GRU",
+        "IRNN",
+        "LSTM",
+        "MGU",
+        "RGLRU",
+        "RNN",
+        "ConvLSTM",
+        "IndRNN",
+        "MinGRU",
+        "MinLSTM",
+        "SimpleRNN",
+    ),
     "rnnjax.models.summary": ("summary",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -208,7 +208,7 @@ CASES = {
     "lstm": Case("LSTM", {}, lstm_step, LSTM_BLOCKS, 2),
     "lstm_peephole": Case("LSTM", {"peephole": True}, lstm_step, LSTM_BLOCKS, 2, has_fused=False),
     "gru": Case("GRU", {}, gru_step, GRU_BLOCKS, 1),
-    "gru_before": Case("GRU", {"reset_after": False}, gru_before_step, GRU_BLOCKS, 1, has_fused=False),
+    "gru_before": Case("GRU", {"reset_after": False}, gru_before_step, GRU_BLOCKS, 1),
 }
 """Every cell there is."""
 

@@ -1,4 +1,4 @@
-"""Gated recurrent unit (Cho et al. 2014), in both of its forms."""
+"""Gated recurrent unit (Cho et al. 2014), in both of its forms, and the minimal gated unit."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
-from rnnjax.kernels.fused import StepRule
+from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, columns_of, drop
+from rnnjax.kernels.fused import StepRule, Times
+from rnnjax.kernels.products import multiply
 from rnnjax.kernels.sequence import sigmoid
 
 GATES = ("update", "reset", "candidate")
@@ -44,25 +45,33 @@ class GRUCell(GRUOptions, Cell):
     Texts that write h' = (1 - z) * h + z * g mean by z what is 1 - z here: a sign in the weights of that gate. With
     `reset_after=False` these are then the equations of such texts (Cho et al. 2014).
 
+    With `layer_norm` each product is normalised, those of both gates together and those of the candidate by themselves
+    (Ba et al. 2016, supplement).
+
     Parameters, with blocks in the order of `GATES`: `kernel [D, 3H]`, `recurrent_kernel [H, 3H]`, `bias [3H]`, and with
     `reset_after` `recurrent_bias [3H]`, of which only the candidate's block (ug) can do what `bias` cannot; the others
-    are there so that weights and their number match Keras and PyTorch.
+    are there so that weights and their number match Keras and PyTorch. With `layer_norm` `norm_scale [3H]` of x W and
+    `recurrent_norm_scale [3H]` of h U.
     """
 
     num_blocks = 3
+    norm_groups = (2, 1)
 
     @property
     def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
         """The recurrent kernel, and the bias inside the reset gate's reach."""
         columns = 3 * self.features
-        parameters: dict[str, Any] = {"recurrent_kernel": (self.recurrent_kernel_init, (self.features, columns))}
+        parameters: dict[str, Any] = {
+            "recurrent_kernel": (self.recurrent_kernel_init, (self.features, columns)),
+            **self.parameters_of_norm(),
+        }
         if self.use_bias and self.reset_after:
             parameters["recurrent_bias"] = (self.bias_init, (columns,))
         return parameters
 
     @nn.nowrap
-    def initial_state(self, batch_size: int, dtype: Any = None) -> GRUState:
-        """Zeros, as an array `[B, H]`, by default of the cell's own type."""
+    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> GRUState:
+        """Zeros, as an array `[*B, H]`, by default of the cell's own type."""
         return GRUState(self.zeros(batch_size, dtype))
 
     @nn.nowrap
@@ -74,26 +83,30 @@ class GRUCell(GRUOptions, Cell):
         self, state: GRUState, z: Float[Array, "B 3H"], constants: Constants
     ) -> tuple[GRUState, Float[Array, "B H"]]:
         """One step from input pre-activations."""
-        dropped = drop(state.h, constants.recurrent_mask)
-        kernel = self.parameter("recurrent_kernel").astype(z.dtype)
         if self.reset_after:
-            product = dropped @ kernel
+            product = self.recurrent_product(state.h, constants)
             if self.use_bias:
                 product = product + self.parameter("recurrent_bias").astype(z.dtype)[None, :]
-            state, _ = forward(state, z, product)
-        else:
-            width = 2 * self.features
-            update, reset = jnp.split(sigmoid(z[:, :width] + dropped @ kernel[:, :width]), 2, axis=1)
-            candidate = jnp.tanh(z[:, width:] + (reset * dropped) @ kernel[:, width:])
-            state = GRUState(update * state.h + (1 - update) * candidate)
+            state, _ = combine_after(state, z, product)
+            return state, state.h
+        kernel = self.recurrent_kernel(constants, z.dtype)
+        parts = columns_of(self.features, 2, 1)
+
+        def times(part: int, x: Array) -> Array:
+            product = multiply(x, kernel[:, parts[part]], self.matmul_dtype)
+            return self.normalised(product, parts[part], (1,))
+
+        state, _, _ = forward_before(state, drop(state.h, constants.recurrent_mask), z, times)
         return state, state.h
 
     @nn.nowrap
     def fused(self) -> tuple[StepRule, Float[Array, "3H"] | None] | None:
-        """With the reset gate after the product."""
-        if not self.reset_after:
+        """In both forms, without normalisation."""
+        if self.layer_norm or any(self.zoneout_rates):
             return None
-        return RULE, self.parameter("recurrent_bias") if self.use_bias else None
+        if not self.reset_after:
+            return RULE_BEFORE, None
+        return RULE_AFTER, self.parameter("recurrent_bias") if self.use_bias else None
 
 
 class Kept(NamedTuple):
@@ -102,12 +115,12 @@ class Kept(NamedTuple):
     gates: Float[Array, "B 2H"]
     candidate: Float[Array, "B H"]
     product: Float[Array, "B H"]
-    """The candidate's block."""
+    """What the reset gate multiplies: the candidate's block of the product or, before the product, the entering h."""
     h: Float[Array, "B H"]
     """Before the step."""
 
 
-def forward(state: GRUState, z: Float[Array, "B 3H"], product: Float[Array, "B 3H"]) -> tuple[GRUState, Kept]:
+def combine_after(state: GRUState, z: Float[Array, "B 3H"], product: Float[Array, "B 3H"]) -> tuple[GRUState, Kept]:
     """The next state, with the reset gate after the product, from both pre-activations."""
     width = 2 * z.shape[1] // 3
     gates = sigmoid(z[:, :width] + product[:, :width])
@@ -116,20 +129,109 @@ def forward(state: GRUState, z: Float[Array, "B 3H"], product: Float[Array, "B 3
     return GRUState(update * state.h + (1 - update) * candidate), Kept(gates, candidate, product[:, width:], state.h)
 
 
-def backward(kept: Kept, gradient: GRUState) -> tuple[Float[Array, "B 3H"], Float[Array, "B 3H"], GRUState]:
-    """Gradients of z, of the product, and of the state other than through the product."""
+def forward_after(
+    state: GRUState, h: Float[Array, "B H"], z: Float[Array, "B 3H"], times: Times
+) -> tuple[GRUState, tuple[Array], Kept]:
+    """One step with the reset gate after the product, as `StepRule.forward`."""
+    after, kept = combine_after(state, z, times(0, h))
+    return after, (h,), kept
+
+
+def backward_after(
+    kept: Kept, gradient: GRUState, times: Times
+) -> tuple[Array, tuple[Array], Float[Array, "B H"], GRUState]:
+    """Its derivative, as `StepRule.backward`."""
     update, reset = jnp.split(kept.gates, 2, axis=1)
     d_candidate = gradient.h * (1 - update) * (1 - kept.candidate * kept.candidate)
+    d_update = gradient.h * (kept.h - kept.candidate) * update * (1 - update)
+    d_reset = d_candidate * kept.product * reset * (1 - reset)
+    dz = jnp.concatenate([d_update, d_reset, d_candidate], axis=1)
+    d_product = jnp.concatenate([d_update, d_reset, d_candidate * reset], axis=1)
+    return dz, (d_product,), times(0, d_product), GRUState(gradient.h * update)
+
+
+def forward_before(
+    state: GRUState, h: Float[Array, "B H"], z: Float[Array, "B 3H"], times: Times
+) -> tuple[GRUState, tuple[Array, Array], Kept]:
+    """One step with the reset gate before the product, as `StepRule.forward`."""
+    width = 2 * z.shape[1] // 3
+    gates = sigmoid(z[:, :width] + times(0, h))
+    update, reset = jnp.split(gates, 2, axis=1)
+    seen = reset * h
+    candidate = jnp.tanh(z[:, width:] + times(1, seen))
+    after = GRUState(update * state.h + (1 - update) * candidate)
+    return after, (h, seen), Kept(gates, candidate, h, state.h)
+
+
+def backward_before(kept: Kept, gradient: GRUState, times: Times) -> tuple[Array, None, Float[Array, "B H"], GRUState]:
+    """Its derivative, as `StepRule.backward`."""
+    update, reset = jnp.split(kept.gates, 2, axis=1)
+    d_candidate = gradient.h * (1 - update) * (1 - kept.candidate * kept.candidate)
+    d_seen = times(1, d_candidate)
     d_gates = jnp.concatenate(
         [
             gradient.h * (kept.h - kept.candidate) * update * (1 - update),
-            d_candidate * kept.product * reset * (1 - reset),
+            d_seen * kept.product * reset * (1 - reset),
         ],
         axis=1,
     )
     dz = jnp.concatenate([d_gates, d_candidate], axis=1)
-    d_product = jnp.concatenate([d_gates, d_candidate * reset], axis=1)
-    return dz, d_product, GRUState(gradient.h * update)
+    return dz, None, times(0, d_gates) + d_seen * reset, GRUState(gradient.h * update)
 
 
-RULE = StepRule(forward, backward, additive=False)
+RULE_AFTER = StepRule(forward_after, backward_after)
+RULE_BEFORE = StepRule(forward_before, backward_before, parts=(2, 1))
+
+
+@dataclasses.dataclass
+class MGUOptions(CellOptions):
+    """Options of `MGUCell` and `MGU`."""
+
+    forget_bias: float = 0.0
+    """Added to the forget gate's bias at the start; here a closed gate keeps the past, so -1 remembers."""
+
+
+class MGUCell(MGUOptions, Cell):
+    """One step of a minimal gated unit (Zhou et al. 2016): a GRU whose one gate does the work of two.
+
+        f = sigmoid(x Wf + h Uf + bf)            forget gate
+        g = tanh(x Wg + (f * h) Ug + bg)         candidate
+        h' = (1 - f) * h + f * g
+
+    Parameters, with the forget gate's block before the candidate's: `kernel [D, 2H]`, `recurrent_kernel [H, 2H]`,
+    `bias [2H]`; with `layer_norm`, which takes each block by itself, `norm_scale [2H]` and `recurrent_norm_scale [2H]`.
+    """
+
+    num_blocks = 2
+    norm_groups = (1, 1)
+
+    @property
+    def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
+        """The recurrent kernel."""
+        kernel = (self.recurrent_kernel_init, (self.features, 2 * self.features))
+        return {"recurrent_kernel": kernel, **self.parameters_of_norm()}
+
+    @nn.nowrap
+    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> GRUState:
+        """Zeros, as an array `[*B, H]`, by default of the cell's own type."""
+        return GRUState(self.zeros(batch_size, dtype))
+
+    @nn.nowrap
+    def initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Raise the forget gate's bias by `forget_bias`."""
+        return self.bias_init(key, shape, dtype).at[: self.features].add(self.forget_bias)
+
+    def step(
+        self, state: GRUState, z: Float[Array, "B 2H"], constants: Constants
+    ) -> tuple[GRUState, Float[Array, "B H"]]:
+        """One step from input pre-activations."""
+        kernel, h = self.recurrent_kernel(constants, z.dtype), drop(state.h, constants.recurrent_mask)
+        gate, rest = columns_of(self.features, 1, 1)
+
+        def times(x: Array, columns: slice) -> Array:
+            return self.normalised(multiply(x, kernel[:, columns], self.matmul_dtype), columns, (1,))
+
+        f = sigmoid(z[:, gate] + times(h, gate))
+        candidate = jnp.tanh(z[:, rest] + times(f * h, rest))
+        state = GRUState((1 - f) * state.h + f * candidate)
+        return state, state.h

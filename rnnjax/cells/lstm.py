@@ -1,16 +1,17 @@
-"""Long short-term memory (Hochreiter and Schmidhuber 1997; with forget gate, Gers et al. 2000)."""
+"""Long short-term memory (Hochreiter and Schmidhuber 1997; with forget gate, Gers et al. 2000), in all its forms."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
-from rnnjax.kernels.fused import StepRule
-from rnnjax.kernels.sequence import sigmoid
+from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer
+from rnnjax.kernels.fused import StepRule, Times
+from rnnjax.kernels.products import multiply
+from rnnjax.kernels.sequence import normalise, sigmoid
 
 GATES = ("input", "forget", "output", "candidate")
 """Order of the blocks in kernels and biases. The three sigmoid gates stand together, so that one tanh serves them."""
@@ -25,6 +26,15 @@ class LSTMState(NamedTuple):
     """What the cell remembers."""
 
 
+class GatedLSTMState(NamedTuple):
+    """State of an LSTM with full gate recurrence."""
+
+    h: Float[Array, "B H"]
+    c: Float[Array, "B H"]
+    gates: Float[Array, "B N*H"]
+    """What its gates were."""
+
+
 @dataclasses.dataclass
 class LSTMOptions(CellOptions):
     """Options of `LSTMCell` and `LSTM`."""
@@ -33,6 +43,40 @@ class LSTMOptions(CellOptions):
     """Added to the forget gate's bias at the start, so that the cell remembers before it has learnt to."""
     peephole: bool = False
     """Let the gates see the cell state (Gers and Schmidhuber 2000)."""
+    input_gate: bool = dataclasses.field(default=True, kw_only=True)
+    """Without one it is always open (Greff et al. 2017: NIG)."""
+    forget_gate: bool = dataclasses.field(default=True, kw_only=True)
+    """Without one the cell never forgets, as in 1997 (NFG)."""
+    output_gate: bool = dataclasses.field(default=True, kw_only=True)
+    """Without one it is always open (NOG)."""
+    coupled_gates: bool = dataclasses.field(default=False, kw_only=True)
+    """Forget what is written over: the forget gate is 1 - input gate, with no weights of its own (CIFG)."""
+    full_gate_recurrence: bool = dataclasses.field(default=False, kw_only=True)
+    """Let the gates see all gates of the step before (FGR)."""
+    gate_fn: Callable[[Array], Array] = dataclasses.field(default=sigmoid, kw_only=True)
+    """Of the gates; `jax.nn.hard_sigmoid` for the piecewise linear one."""
+    activation_fn: Callable[[Array], Array] = dataclasses.field(default=jnp.tanh, kw_only=True)
+    """Of the candidate; `jax.nn.identity` for none (NIAF)."""
+    output_activation_fn: Callable[[Array], Array] = dataclasses.field(default=jnp.tanh, kw_only=True)
+    """Of the cell state where it is put out; `jax.nn.identity` for none (NOAF)."""
+    proj_size: int | None = dataclasses.field(default=None, kw_only=True)
+    """Width P of a linear projection of the output, which then is h (Sak et al. 2014)."""
+    cell_clip: float | None = dataclasses.field(default=None, kw_only=True)
+    """Keep the cell state within +-this (Sak et al. 2014)."""
+    cell_zoneout_rate: float = dataclasses.field(default=0.0, kw_only=True)
+    """As `zoneout_rate`, of the cell state."""
+
+    def check(self, name: str) -> None:
+        """Raise ValueError where an option has no meaning."""
+        super().check(name)
+        if not 0 <= self.cell_zoneout_rate < 1:
+            raise ValueError(f"{name} expects 0 <= cell_zoneout_rate < 1; got {self.cell_zoneout_rate}.")
+        if self.coupled_gates and not (self.input_gate and self.forget_gate):
+            raise ValueError(f"{name} expects both input and forget gate with coupled_gates; one is absent.")
+        if self.proj_size is not None and self.proj_size < 1:
+            raise ValueError(f"{name} expects proj_size, an integer >= 1 or None; got {self.proj_size}.")
+        if self.cell_clip is not None and self.cell_clip <= 0:
+            raise ValueError(f"{name} expects cell_clip > 0 or None; got {self.cell_clip}.")
 
 
 class LSTMCell(LSTMOptions, Cell):
@@ -45,57 +89,143 @@ class LSTMCell(LSTMOptions, Cell):
         o = sigmoid(x Wo + h Uo + bo)            output gate
         h' = o * tanh(c')
 
-    With `peephole`, `pi * c`, `pf * c` and `po * c'` are added inside the gates.
+    With `peephole`, `pi * c`, `pf * c` and `po * c'` are added inside the gates; with `full_gate_recurrence`, the
+    products of the last step's gates with `gate_recurrent_kernel`. The eight variants of Greff et al. (2017), whose
+    vanilla LSTM has peepholes, are `input_gate=False`, `forget_gate=False`, `output_gate=False`,
+    `activation_fn=jax.nn.identity`, `output_activation_fn=jax.nn.identity`, `coupled_gates=True`,
+    `full_gate_recurrence=True`, each with `peephole=True`, and `peephole=False`.
 
-    Parameters, with blocks in the order of `GATES`: `kernel [D, 4H]`, `recurrent_kernel [H, 4H]`, `bias [4H]`, and with
-    `peephole` `peephole_kernel [3, H]`.
+    With `layer_norm` (Ba et al. 2016, equations 20 to 22), where LN has a scale:
+
+        z = LN(x W) + LN(h U) + b                all blocks together
+        h' = o * tanh(LN(c') + bc)
+
+    With `proj_size`, h' = (o * tanh(c')) V is the output, and c stays H wide.
+
+    Parameters, with blocks in the order of `GATES`, absent gates having none: `kernel [D, 4H]`,
+    `recurrent_kernel [H, 4H]` (`[P, 4H]` with `proj_size`), `bias [4H]`; `peephole_kernel [3, H]`;
+    `gate_recurrent_kernel [3H, 3H]`; `projection_kernel [H, P]`; `norm_scale [4H]` of x W, `recurrent_norm_scale [4H]`
+    of h U, `cell_norm_scale [H]` and `cell_norm_bias [H]`.
     """
 
-    num_blocks = 4
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Gates that have weights, and the candidate, in the order of `GATES`."""
+        absent = {
+            "input": not self.input_gate,
+            "forget": not self.forget_gate or self.coupled_gates,
+            "output": not self.output_gate,
+        }
+        return tuple(name for name in GATES if not absent.get(name))
+
+    @property
+    def num_blocks(self) -> int:
+        """One a gate that has weights, and the candidate."""
+        return len(self.blocks)
+
+    @property
+    def output_size(self) -> int:
+        """P with a projection, H without."""
+        return self.proj_size or self.features
 
     @property
     def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
-        """The recurrent kernel, and what the gates see the cell state through."""
-        shape = (self.features, 4 * self.features)
-        parameters: dict[str, Any] = {"recurrent_kernel": (self.recurrent_kernel_init, shape)}
-        if self.peephole:
-            parameters["peephole_kernel"] = (self.kernel_init, (3, self.features))
+        """The recurrent kernel, and what the options add."""
+        width, gates = self.features, self.num_blocks - 1
+        parameters: dict[str, Any] = {
+            "recurrent_kernel": (self.recurrent_kernel_init, (self.output_size, self.num_blocks * width)),
+            **self.parameters_of_norm(),
+        }
+        if self.peephole and gates:
+            parameters["peephole_kernel"] = (self.kernel_init, (gates, width))
+        if self.full_gate_recurrence:
+            parameters["gate_recurrent_kernel"] = (self.recurrent_kernel_init, (gates * width, gates * width))
+        if self.proj_size:
+            parameters["projection_kernel"] = (self.kernel_init, (width, self.proj_size))
+        if self.layer_norm:
+            parameters["cell_norm_scale"] = (nn.initializers.ones, (width,))
+            parameters["cell_norm_bias"] = (nn.initializers.zeros, (width,))
         return parameters
 
     @nn.nowrap
-    def initial_state(self, batch_size: int, dtype: Any = None) -> LSTMState:
-        """Zeros, as arrays `[B, H]`, by default of the cell's own type."""
-        zeros = self.zeros(batch_size, dtype)
-        return LSTMState(zeros, zeros)
+    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> LSTMState | GatedLSTMState:
+        """Zeros, as arrays `[*B, H]` (h: `[*B, P]` with `proj_size`), by default of the cell's own type."""
+        h, c = self.zeros(batch_size, dtype, self.output_size), self.zeros(batch_size, dtype)
+        if self.full_gate_recurrence:
+            return GatedLSTMState(h, c, self.zeros(batch_size, dtype, (self.num_blocks - 1) * self.features))
+        return LSTMState(h, c)
 
     @nn.nowrap
     def initial_bias(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
         """Raise the forget gate's bias by `forget_bias` (Jozefowicz et al. 2015)."""
-        forget = slice(self.features, 2 * self.features)
-        return self.bias_init(key, shape, dtype).at[forget].add(self.forget_bias)
+        bias = self.bias_init(key, shape, dtype)
+        if "forget" not in self.blocks:
+            return bias
+        start = self.blocks.index("forget") * self.features
+        return bias.at[start : start + self.features].add(self.forget_bias)
+
+    @property
+    def zoneout_rates(self) -> tuple[float, ...]:
+        """Of h, of c, and none of gates."""
+        rates = (self.zoneout_rate, self.cell_zoneout_rate)
+        return (*rates, 0.0) if self.full_gate_recurrence else rates
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the equations are those above the options."""
+        return (
+            self.num_blocks == len(GATES)
+            and (self.gate_fn, self.activation_fn, self.output_activation_fn) == (sigmoid, jnp.tanh, jnp.tanh)
+            and self.proj_size is None
+            and self.cell_clip is None
+            and not (self.peephole or self.full_gate_recurrence or self.layer_norm)
+        )
 
     def step(
-        self, state: LSTMState, z: Float[Array, "B 4H"], constants: Constants
-    ) -> tuple[LSTMState, Float[Array, "B H"]]:
+        self, state: LSTMState | GatedLSTMState, z: Float[Array, "B G"], constants: Constants
+    ) -> tuple[LSTMState | GatedLSTMState, Float[Array, "B P"]]:
         """One step from input pre-activations."""
-        kernel = self.parameter("recurrent_kernel").astype(z.dtype)
-        product = drop(state.h, constants.recurrent_mask) @ kernel  # [B, 4H]
-        if self.peephole:
-            return self._peephole_step(state.c, z + product)
-        state, _ = forward(state, z, product)
-        return state, state.h
+        product = self.recurrent_product(state.h, constants)  # [B, G]
+        if self.is_plain:
+            after, _ = combine(LSTMState(*state), z, product)
+            return after, after.h
+        parts = dict(zip(self.blocks, jnp.split(z + product, self.num_blocks, axis=1), strict=True))
+        gates = self.blocks[:-1]
+        if isinstance(state, GatedLSTMState):
+            kernel = self.parameter("gate_recurrent_kernel").astype(z.dtype)
+            more = jnp.split(multiply(state.gates, kernel, self.matmul_dtype), len(gates), axis=1)
+            parts.update({name: parts[name] + part for name, part in zip(gates, more, strict=True)})
+
+        def gate(name: str, c: Float[Array, "B H"]) -> Float[Array, "B H"]:
+            if name not in gates:
+                return jnp.ones_like(c)
+            seen = parts[name]
+            if self.peephole:
+                seen = seen + self.parameter("peephole_kernel")[gates.index(name)].astype(z.dtype)[None, :] * c
+            return self.gate_fn(seen)
+
+        i = gate("input", state.c)
+        f = 1 - i if self.coupled_gates else gate("forget", state.c)
+        c = f * state.c + i * self.activation_fn(parts["candidate"])
+        if self.cell_clip is not None:
+            c = jnp.clip(c, -self.cell_clip, self.cell_clip)
+        o = gate("output", c)
+        shown = c
+        if self.layer_norm:
+            scale, bias = (self.parameter(f"cell_norm_{part}").astype(z.dtype) for part in ("scale", "bias"))
+            shown = normalise(c, scale, (1,)) + bias[None, :]
+        h = o * self.output_activation_fn(shown)
+        if self.proj_size:
+            h = multiply(h, self.parameter("projection_kernel").astype(z.dtype), self.matmul_dtype)
+        if self.full_gate_recurrence:
+            opened = {"input": i, "forget": f, "output": o}
+            return GatedLSTMState(h, c, jnp.concatenate([opened[name] for name in gates], axis=1)), h
+        return LSTMState(h, c), h
 
     @nn.nowrap
     def fused(self) -> tuple[StepRule, None] | None:
-        """Without peepholes."""
-        return None if self.peephole else (RULE, None)
-
-    def _peephole_step(self, c: Float[Array, "B H"], z: Float[Array, "B 4H"]) -> tuple[LSTMState, Float[Array, "B H"]]:
-        i, f, o, g = jnp.split(z, 4, axis=1)
-        to_i, to_f, to_o = (p[None, :] for p in self.parameter("peephole_kernel").astype(z.dtype))  # [1, H] each
-        new_c = sigmoid(f + to_f * c) * c + sigmoid(i + to_i * c) * jnp.tanh(g)
-        h = sigmoid(o + to_o * new_c) * jnp.tanh(new_c)
-        return LSTMState(h, new_c), h
+        """In its plain form."""
+        return (RULE, None) if self.is_plain and not any(self.zoneout_rates) else None
 
 
 class Kept(NamedTuple):
@@ -107,7 +237,7 @@ class Kept(NamedTuple):
     """Before the step."""
 
 
-def forward(state: LSTMState, z: Float[Array, "B 4H"], product: Float[Array, "B 4H"]) -> tuple[LSTMState, Kept]:
+def combine(state: LSTMState, z: Float[Array, "B 4H"], product: Float[Array, "B 4H"]) -> tuple[LSTMState, Kept]:
     """The next state, from the pre-activations of inputs and of the previous output."""
     z = z + product
     width = z.shape[1] // 4
@@ -117,8 +247,16 @@ def forward(state: LSTMState, z: Float[Array, "B 4H"], product: Float[Array, "B 
     return LSTMState(o * jnp.tanh(c), c), Kept(gates, g, state.c)
 
 
-def backward(kept: Kept, gradient: LSTMState) -> tuple[Float[Array, "B 4H"], Float[Array, "B 4H"], LSTMState]:
-    """Gradients of z, of the product, and of the state other than through the product."""
+def forward(
+    state: LSTMState, h: Float[Array, "B H"], z: Float[Array, "B 4H"], times: Times
+) -> tuple[LSTMState, tuple[Array], Kept]:
+    """One step, as `StepRule.forward`."""
+    after, kept = combine(state, z, times(0, h))
+    return after, (h,), kept
+
+
+def backward(kept: Kept, gradient: LSTMState, times: Times) -> tuple[Array, None, Float[Array, "B H"], LSTMState]:
+    """Its derivative, as `StepRule.backward`."""
     i, f, o = jnp.split(kept.gates, 3, axis=1)
     g, c = kept.candidate, kept.c
     squashed = jnp.tanh(f * c + i * g)
@@ -132,7 +270,7 @@ def backward(kept: Kept, gradient: LSTMState) -> tuple[Float[Array, "B 4H"], Flo
         ],
         axis=1,
     )
-    return dz, dz, LSTMState(jnp.zeros_like(dc), dc * f)
+    return dz, None, times(0, dz), LSTMState(jnp.zeros_like(dc), dc * f)
 
 
-RULE = StepRule(forward, backward, additive=True)
+RULE = StepRule(forward, backward)

@@ -1,4 +1,4 @@
-"""The simple recurrent network (Elman 1990)."""
+"""Simple recurrent networks (Elman 1990), and two made to carry gradients far: IRNN and IndRNN."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
-from rnnjax.kernels.fused import StepRule
+from rnnjax.kernels.fused import StepRule, Times
 
 
 class SimpleRNNState(NamedTuple):
@@ -28,9 +28,10 @@ class SimpleRNNOptions(CellOptions):
 
 
 class SimpleRNNCell(SimpleRNNOptions, Cell):
-    """One step of a simple RNN: h' = activation(x W + h U + b).
+    """One step of a simple RNN: h' = activation(x W + h U + b); with `layer_norm`, activation(LN(x W) + LN(h U) + b).
 
-    Parameters: `kernel [D, H]`, `recurrent_kernel [H, H]`, `bias [H]`.
+    Parameters: `kernel [D, H]`, `recurrent_kernel [H, H]`, `bias [H]`; with `layer_norm` `norm_scale [H]` of x W and
+    `recurrent_norm_scale [H]` of h U.
     """
 
     num_blocks = 1
@@ -38,32 +39,105 @@ class SimpleRNNCell(SimpleRNNOptions, Cell):
     @property
     def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
         """The recurrent kernel."""
-        return {"recurrent_kernel": (self.recurrent_kernel_init, (self.features, self.features))}
+        kernel = (self.recurrent_kernel_init, (self.features, self.features))
+        return {"recurrent_kernel": kernel, **self.parameters_of_norm()}
 
     @nn.nowrap
-    def initial_state(self, batch_size: int, dtype: Any = None) -> SimpleRNNState:
-        """Zeros, as an array `[B, H]`, by default of the cell's own type."""
+    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> SimpleRNNState:
+        """Zeros, as an array `[*B, H]`, by default of the cell's own type."""
         return SimpleRNNState(self.zeros(batch_size, dtype))
 
     def step(
         self, state: SimpleRNNState, z: Float[Array, "B H"], constants: Constants
     ) -> tuple[SimpleRNNState, Float[Array, "B H"]]:
         """One step from input pre-activations."""
-        product = drop(state.h, constants.recurrent_mask) @ self.parameter("recurrent_kernel").astype(z.dtype)
-        state = SimpleRNNState(self.activation_fn(z + product))
+        state = SimpleRNNState(self.activation_fn(z + self.recurrent_product(state.h, constants)))
         return state, state.h
 
     @nn.nowrap
-    def fused(self) -> tuple[StepRule, None]:
+    def fused(self) -> tuple[StepRule, None] | None:
         """With any activation."""
-        return StepRule(self._forward, self._backward, additive=True), None
+        if self.layer_norm or any(self.zoneout_rates):
+            return None
+        return StepRule(self._forward, self._backward), None
 
     @nn.nowrap
-    def _forward(self, state: SimpleRNNState, z: Array, product: Array) -> tuple[SimpleRNNState, Array]:
-        z = z + product
-        return SimpleRNNState(self.activation_fn(z)), z
+    def _forward(
+        self, state: SimpleRNNState, h: Array, z: Array, times: Times
+    ) -> tuple[SimpleRNNState, tuple[Array], Array]:
+        z = z + times(0, h)
+        return SimpleRNNState(self.activation_fn(z)), (h,), z
 
     @nn.nowrap
-    def _backward(self, z: Array, gradient: SimpleRNNState) -> tuple[Array, Array, SimpleRNNState]:
+    def _backward(self, z: Array, gradient: SimpleRNNState, times: Times) -> tuple[Array, None, Array, SimpleRNNState]:
         (dz,) = jax.vjp(self.activation_fn, z)[1](gradient.h)
-        return dz, dz, SimpleRNNState(jnp.zeros_like(dz))
+        return dz, None, times(0, dz), SimpleRNNState(jnp.zeros_like(dz))
+
+
+def identity_init(scale: float = 1.0) -> Initializer:
+    """Initializer of recurrent kernels: `scale` times the identity matrix (Le, Jaitly and Hinton 2015)."""
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return scale * jnp.eye(shape[0], shape[1], dtype=dtype)
+
+    return init
+
+
+IDENTITY = identity_init()
+
+
+@dataclasses.dataclass
+class IRNNOptions(SimpleRNNOptions):
+    """Options of `IRNNCell` and `IRNN`: those of a simple RNN, with other defaults."""
+
+    recurrent_kernel_init: Initializer = IDENTITY
+    activation_fn: Callable[[Array], Array] = jax.nn.relu
+
+
+class IRNNCell(IRNNOptions, SimpleRNNCell):
+    """A simple RNN of rectified linear units whose recurrent kernel starts as the identity (Le, Jaitly, Hinton 2015).
+
+    For the paper's variant with a shorter memory: `recurrent_kernel_init=rnnjax.identity_init(0.01)`.
+    """
+
+
+UNIFORM = nn.initializers.uniform(scale=1.0)
+
+
+@dataclasses.dataclass
+class IndRNNOptions(CellOptions):
+    """Options of `IndRNNCell` and `IndRNN`."""
+
+    recurrent_kernel_init: Initializer = UNIFORM
+    """Between 0 and 1, as the paper starts layers whose outputs are read at every step."""
+    activation_fn: Callable[[Array], Array] = jax.nn.relu
+
+
+class IndRNNCell(IndRNNOptions, Cell):
+    """One step of an independently recurrent network: h' = activation(x W + u * h + b) (Li et al. 2018).
+
+    For sequences of T steps the paper keeps |u| below 2 ** (1 / T): `rnnjax.regularizers` has such a constraint.
+
+    Parameters: `kernel [D, H]`, `recurrent_kernel [H]`, `bias [H]`; with `layer_norm` `norm_scale [H]` of x W, u * h
+    being no product over columns.
+    """
+
+    num_blocks = 1
+
+    @property
+    def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
+        """The recurrent weights, one a unit."""
+        return {"recurrent_kernel": (self.recurrent_kernel_init, (self.features,))}
+
+    @nn.nowrap
+    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> SimpleRNNState:
+        """Zeros, as an array `[*B, H]`, by default of the cell's own type."""
+        return SimpleRNNState(self.zeros(batch_size, dtype))
+
+    def step(
+        self, state: SimpleRNNState, z: Float[Array, "B H"], constants: Constants
+    ) -> tuple[SimpleRNNState, Float[Array, "B H"]]:
+        """One step from input pre-activations."""
+        kept = self.recurrent_kernel(constants, z.dtype)[None, :] * drop(state.h, constants.recurrent_mask)
+        state = SimpleRNNState(self.activation_fn(z + kept))
+        return state, state.h

@@ -14,22 +14,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from rnnjax.kernels.products import narrow_dot, rows
 from rnnjax.kernels.sequence import masked_step, select
+
+Times = Callable[[int, Array], Array]
+"""(k, x) -> the product of x with the k-th part of the recurrent kernel, or with its transpose."""
 
 
 class StepRule(NamedTuple):
-    """One step of a recurrence of the form state' = f(state, z, h @ kernel + bias), and its derivative.
+    """One step of a recurrence whose state enters through products with the recurrent kernel, and its derivative.
 
-    States are NamedTuples of [B, H] arrays whose first field is h; z and the product are [B, G].
+    States are NamedTuples of [B, H] arrays whose first field is h; z is [B, G], and so are all products together.
     """
 
-    forward: Callable[[Any, Array, Array], tuple[Any, Any]]
-    """(state, z, product) -> (next state, what `backward` needs)."""
-    backward: Callable[[Any, Any], tuple[Array, Array, Any]]
-    """(what `forward` kept, gradient of the next state) -> gradients of z, of the product, and of the state other than
-    through the product."""
-    additive: bool
-    """`forward` only ever adds z and the product, so that their gradients are one."""
+    forward: Callable[[Any, Array, Array, Times], tuple[Any, tuple[Array, ...], Any]]
+    """(state, its h as it enters, z, times) -> (next state, the left factor of each product, what `backward` needs)."""
+    backward: Callable[[Any, Any, Times], tuple[Array, tuple[Array, ...] | None, Array, Any]]
+    """(what `forward` kept, gradient of the next state, times with the transpose) -> gradients of z, of each product
+    (None where they are the columns of z's, since z and products are only added), of the entering h, and of the state
+    other than through that."""
+    parts: tuple[int, ...] = (1,)
+    """Columns of the kernel that each product takes, as shares."""
 
 
 class Loop(NamedTuple):
@@ -39,6 +44,8 @@ class Loop(NamedTuple):
     reverse: bool
     unroll: int
     return_sequences: bool
+    operand_dtype: Any = None
+    """Type to which the operands of the products are rounded; None for no rounding."""
 
 
 class Steps(NamedTuple):
@@ -59,7 +66,7 @@ def recurrence(
     recurrent_mask: Float[Array, "B H"] | None,
     steps: Steps,
 ) -> tuple[Any, Float[Array, "T B H"] | None]:
-    """Run a recurrence of the form state' = rule(state, z, (recurrent_mask * h) @ kernel + bias).
+    """Run a recurrence in which h enters as recurrent_mask * h, through products x @ kernel + bias.
 
     Args:
         loop: the form.
@@ -67,7 +74,7 @@ def recurrence(
         bias: recurrent bias `[G]`; None where there is none.
         initial: the state at the start.
         fresh: the state that a reset returns to, a constant.
-        recurrent_mask: dropout of h where it enters the product, a constant; None for none.
+        recurrent_mask: dropout of h where it enters the products, a constant; None for none.
         steps: pre-activations, mask and resets.
 
     Returns:
@@ -75,6 +82,24 @@ def recurrence(
         derivatives only.
     """
     return _run(loop, kernel, bias, initial, fresh, recurrent_mask, steps, keep=False)[0]
+
+
+def _times(loop: Loop, kernels: list[Array], biases: list[Array] | None) -> Times:
+    """Products with the parts of a kernel, operands rounded as the loop says."""
+    narrow = kernels if loop.operand_dtype is None else [part.astype(loop.operand_dtype) for part in kernels]
+
+    def times(part: int, x: Array) -> Array:
+        product = narrow_dot(x.astype(narrow[part].dtype), narrow[part], x.dtype)
+        return product if biases is None else product + biases[part][None, :]
+
+    return times
+
+
+def _split(loop: Loop, columns: Array) -> list[Array]:
+    """Parts of the last axis, one a product."""
+    width = columns.shape[-1] // sum(loop.rule.parts)
+    ends = [width * sum(loop.rule.parts[: number + 1]) for number in range(len(loop.rule.parts) - 1)]
+    return jnp.split(columns, ends, axis=-1)
 
 
 def _run(
@@ -87,16 +112,16 @@ def _run(
     steps: Steps,
     keep: bool,
 ) -> tuple[tuple[Any, Array | None], Any]:
-    """The recurrence and, with `keep`, for each step what entered the product `[T, B, H]` and what the rule keeps."""
+    """The recurrence and, with `keep`, for each step what entered the products and what the rule keeps."""
+    times = _times(loop, _split(loop, kernel), None if bias is None else _split(loop, bias))
 
     def body(state: Any, step: Steps) -> tuple[Any, tuple[Array | None, Any]]:
         def advance(before: Any) -> tuple[Any, Array]:
             entering = before[0] if recurrent_mask is None else before[0] * recurrent_mask
-            product = entering @ kernel
-            if bias is not None:
-                product = product + bias[None, :]
-            after, rule_keeps = loop.rule.forward(before, step.z, product)
-            kept.append((entering, rule_keeps))
+            after, factors, rule_keeps = loop.rule.forward(before, entering, step.z, times)
+            if loop.operand_dtype is not None:
+                factors = tuple(factor.astype(loop.operand_dtype) for factor in factors)
+            kept.append((factors, rule_keeps))
             return after, after[0]
 
         kept: list[Any] = []
@@ -115,37 +140,37 @@ def _forward(
 
 
 def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
-    kernel, bias, recurrent_mask, mask, resets, (entering, kept) = residuals
+    kernel, bias, recurrent_mask, mask, resets, (factors, kept) = residuals
     final, outputs = gradients
-    transposed = kernel.T
+    times = _times(loop, [part.T for part in _split(loop, kernel)], None)
 
-    def body(after: Any, inputs: Any) -> tuple[Any, tuple[Array, Array | None]]:
+    def body(after: Any, inputs: Any) -> tuple[Any, tuple[Array, Any]]:
         """Gradients pass one step: from the state after it to the state before it."""
         kept, mask, resets, output = inputs
         through = after if output is None else after._replace(**{after._fields[0]: after[0] + output})
         if mask is not None:
             through = select(mask, through, jax.tree.map(jnp.zeros_like, through))
-        z, product, before = loop.rule.backward(kept, through)
-        h = product @ transposed
+        z, products, h, before = loop.rule.backward(kept, through, times)
         h = before[0] + (h if recurrent_mask is None else h * recurrent_mask)
         before = before._replace(**{before._fields[0]: h})
         if resets is not None:  # a reset state is a constant
             before = select(resets, jax.tree.map(jnp.zeros_like, before), before)
         if mask is not None:
             before = select(mask, before, after)
-        return before, (z, None if loop.rule.additive else product)
+        return before, (z, products)
 
     inputs = kept, mask, resets, outputs
-    initial, (z, own) = jax.lax.scan(body, final, inputs, reverse=not loop.reverse, unroll=loop.unroll)
-    products = z if own is None else own  # [T, B, G]
-    kernel_gradient = _rows(entering).T @ _rows(products)
-    bias_gradient = None if bias is None else products.sum(axis=(0, 1))
+    initial, (z, products) = jax.lax.scan(body, final, inputs, reverse=not loop.reverse, unroll=loop.unroll)
+    products = _split(loop, z) if products is None else products  # [T, B, G] together
+    kernel_gradient = jnp.concatenate(
+        [
+            narrow_dot(rows(factor).T, rows(product).astype(factor.dtype), kernel.dtype)
+            for factor, product in zip(factors, products, strict=True)
+        ],
+        axis=1,
+    )
+    bias_gradient = None if bias is None else jnp.concatenate([part.sum(axis=(0, 1)) for part in products])
     return kernel_gradient, bias_gradient, initial, None, None, Steps(z, None, None)
-
-
-def _rows(x: Float[Array, "T B N"]) -> Float[Array, "T*B N"]:
-    """All steps' examples as rows: XLA multiplies matrices without the copies that it makes for two summed axes."""
-    return x.reshape(-1, x.shape[-1])
 
 
 recurrence.defvjp(_forward, _backward)

@@ -1,6 +1,7 @@
 """What every recurrence over a padded batch needs, on arrays."""
 
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import jax
@@ -15,9 +16,27 @@ def sigmoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return 0.5 * jnp.tanh(0.5 * x) + 0.5
 
 
-def mask_from_lengths(lengths: Int[Array, "B"], num_steps: int) -> Bool[Array, "B T"]:
+NORM_EPSILON = 1e-5
+"""Added to variances, as PyTorch's LayerNorm does."""
+
+
+def normalise(x: Float[Array, "*T G"], scale: Float[Array, " G"], groups: tuple[int, ...]) -> Float[Array, "*T G"]:
+    """Layer normalisation (Ba et al. 2016) over groups of so many equal blocks of the last axis, then the scale."""
+    width = x.shape[-1] // sum(groups)
+    ends = list(accumulate(group * width for group in groups))[:-1]
+
+    def centre(part: Array) -> Array:
+        part = part - part.mean(axis=-1, keepdims=True)
+        return part * jax.lax.rsqrt((part * part).mean(axis=-1, keepdims=True) + NORM_EPSILON)
+
+    x = jnp.concatenate([centre(part) for part in jnp.split(x, ends, axis=-1)], axis=-1)
+    return x * scale.reshape((1,) * (x.ndim - 1) + scale.shape)
+
+
+def mask_from_lengths(lengths: Int[Array, "*B"], num_steps: int) -> Bool[Array, "*B T"]:
     """True at the first `lengths[b]` of `num_steps` steps."""
-    return jnp.arange(num_steps)[None, :] < lengths[:, None]
+    steps = jnp.arange(num_steps).reshape((1,) * lengths.ndim + (num_steps,))
+    return steps < lengths[..., None]
 
 
 def select(condition: Bool[Array, "B"], on_true: Tree, on_false: Tree) -> Tree:

@@ -52,19 +52,24 @@ class Bidirectional(nn.Module):
             raise ValueError(f"Bidirectional expects merge to be one of {', '.join(MERGES)}; got {self.merge!r}.")
         super().__post_init__()
 
+    @property
+    def input_rank(self) -> int:
+        """How many axes inputs have after batch and time."""
+        return int(self.layer.input_rank)
+
     @nn.nowrap
-    def initial_state(self, batch_size: int, dtype: Any = None) -> BidirectionalState:
+    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> BidirectionalState:
         """The states that a sequence starts from where none are given."""
         return BidirectionalState(*(self.layer.initial_state(batch_size, dtype) for _ in range(2)))
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "B T D"],
+        x: Float[Array, "*B T D"],
         *,
-        lengths: Int[Array, "B"] | None = None,
-        mask: Bool[Array, "B T"] | None = None,
-        resets: Bool[Array, "B T"] | None = None,
+        lengths: Int[Array, "*B"] | None = None,
+        mask: Bool[Array, "*B T"] | None = None,
+        resets: Bool[Array, "*B T"] | None = None,
         initial_state: BidirectionalState | None = None,
         deterministic: bool | None = None,
         return_sequences: bool | None = None,
@@ -82,8 +87,9 @@ class Bidirectional(nn.Module):
             "return_sequences": _first(return_sequences, self.return_sequences, self.layer.return_sequences),
             "return_state": _first(return_state, self.return_state, self.layer.return_state),
         }
-        mask = resolve_mask("Bidirectional", x.shape[:2], lengths, mask)
-        resets = check_steps("Bidirectional", "resets", resets, x.shape[:2])
+        steps = x.shape[: -self.layer.input_rank]
+        mask = resolve_mask("Bidirectional", steps, lengths, mask)
+        resets = check_steps("Bidirectional", "resets", resets, steps)
         initial = initial_state if initial_state is not None else BidirectionalState(None, None)
 
         # Clones: a module handed over may belong to another, and one module for both would tie their weights. What
@@ -114,20 +120,20 @@ class Bidirectional(nn.Module):
 
 
 def _bounds_from_the_other_side(
-    resets: Bool[Array, "B T"], mask: Bool[Array, "B T"] | None, reverse: bool
-) -> Bool[Array, "B T"]:
+    resets: Bool[Array, "*B T"], mask: Bool[Array, "*B T"] | None, reverse: bool
+) -> Bool[Array, "*B T"]:
     """Where a run the other way enters the same documents: the real step before each reset, as the first run counts."""
     if not reverse:
-        mask = None if mask is None else mask[:, ::-1]
-        return _bounds_from_the_other_side(resets[:, ::-1], mask, reverse=True)[:, ::-1]
-    num_steps = resets.shape[1]
-    steps = jnp.broadcast_to(jnp.arange(num_steps)[None, :], resets.shape)
+        mask = None if mask is None else mask[..., ::-1]
+        return _bounds_from_the_other_side(resets[..., ::-1], mask, reverse=True)[..., ::-1]
+    num_steps, last = resets.shape[-1], resets.ndim - 1
+    steps = jax.lax.broadcasted_iota(int, resets.shape, last)
     real = steps if mask is None else jnp.where(mask, steps, num_steps)
     # Of each step, the next real one; num_steps, where no document begins, if there is none.
-    following = jax.lax.cummin(real, axis=1, reverse=True)[:, 1:]  # [B, T - 1]
-    edge = ((0, 0), (0, 1))
-    following = jnp.pad(following, edge, constant_values=num_steps)  # [B, T]
-    return jnp.take_along_axis(jnp.pad(resets, edge), following, axis=1)
+    following = jax.lax.cummin(real, axis=last, reverse=True)[..., 1:]  # [*B, T - 1]
+    edge = ((0, 0),) * last + ((0, 1),)
+    following = jnp.pad(following, edge, constant_values=num_steps)  # [*B, T]
+    return jnp.take_along_axis(jnp.pad(resets, edge), following, axis=-1)
 
 
 class Stack(nn.Module):
@@ -143,6 +149,12 @@ class Stack(nn.Module):
     """Give `(states, outputs)` instead of the outputs."""
     deterministic: bool | None = None
     """For all layers; by default what each says itself."""
+    residual: bool = False
+    """Add to the outputs of each layer above the first what it reads (Wu et al. 2016)."""
+    dropout_rate: float = 0.0
+    """Share of each layer's outputs dropped, at each step anew, where the next layer reads them; residual connections
+    go past it. It needs `deterministic=False` here or in the call. For one mask a sequence give the layers
+    `dropout_rate`."""
 
     def __post_init__(self) -> None:
         """Check the layers where they are written."""
@@ -154,19 +166,24 @@ class Stack(nn.Module):
             raise ValueError(f"Stack expects a list of recurrent layers, such as [LSTM(64), LSTM(32)]; got {came}.")
         super().__post_init__()
 
+    @property
+    def input_rank(self) -> int:
+        """How many axes inputs have after batch and time."""
+        return int(self.layers[0].input_rank)
+
     @nn.nowrap
-    def initial_state(self, batch_size: int, dtype: Any = None) -> tuple[State, ...]:
+    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> tuple[State, ...]:
         """The states that a sequence starts from where none are given."""
         return tuple(layer.initial_state(batch_size, dtype) for layer in self.layers)
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "B T D"],
+        x: Float[Array, "*B T D"],
         *,
-        lengths: Int[Array, "B"] | None = None,
-        mask: Bool[Array, "B T"] | None = None,
-        resets: Bool[Array, "B T"] | None = None,
+        lengths: Int[Array, "*B"] | None = None,
+        mask: Bool[Array, "*B T"] | None = None,
+        resets: Bool[Array, "*B T"] | None = None,
         initial_state: tuple[State, ...] | None = None,
         deterministic: bool | None = None,
         return_sequences: bool | None = None,
@@ -193,24 +210,40 @@ class Stack(nn.Module):
                 )
         if initial_state is not None and len(initial_state) != len(self.layers):
             raise ValueError(f"Stack expects {len(self.layers)} initial states; got {len(initial_state)}.")
-        mask = resolve_mask("Stack", x.shape[:2], lengths, mask)
+        mask = resolve_mask("Stack", x.shape[: -self.layers[0].input_rank], lengths, mask)
         last = len(self.layers) - 1
+        deterministic = _first(deterministic, self.deterministic)
+        if self.residual and not _first(return_sequences, self.return_sequences, _returns_sequences(self.layers[-1])):
+            raise ValueError(
+                "Stack with residual=True expects return_sequences=True, since outputs are added to inputs step by "
+                "step. Pool the outputs instead, with MeanPooling for example."
+            )
         states = []
         for number, layer in enumerate(self.layers):
             fields: dict[str, Any] = {  # and no keywords of the call: see `Bidirectional`
-                "deterministic": _first(deterministic, self.deterministic, layer.deterministic),
+                "deterministic": _first(deterministic, layer.deterministic),
                 "return_sequences": _first(return_sequences, self.return_sequences, _returns_sequences(layer))
                 if number == last
                 else True,
                 "return_state": return_state,
             }
             initial = None if initial_state is None else initial_state[number]
+            below = x
+            if number and self.dropout_rate:
+                x = nn.Dropout(self.dropout_rate, deterministic=deterministic is not False)(x)
             x = layer.clone(parent=self, name=f"layer_{number}", **fields)(
                 x, mask=mask, resets=resets, initial_state=initial
             )
             if return_state:
                 state, x = x
                 states.append(state)
+            if number and self.residual:
+                if x.shape != below.shape:
+                    raise ValueError(
+                        "Stack with residual=True expects layers above the first to be as wide as what they read; "
+                        f"layer {number} reads {below.shape[-1]} and gives {x.shape[-1]}."
+                    )
+                x = x + below
         return (tuple(states), x) if return_state else x
 
 

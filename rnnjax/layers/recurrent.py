@@ -1,7 +1,10 @@
 """Layers that run a cell over a sequence."""
 
 import dataclasses
-from typing import Any
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +12,27 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from rnnjax.cells.base import Cell, CellOptions, Constants, State, like
-from rnnjax.cells.gru import GRUCell, GRUOptions
+from rnnjax.cells.conv_lstm import ConvLSTMCell, ConvLSTMOptions
+from rnnjax.cells.gru import GRUCell, GRUOptions, MGUCell, MGUOptions
+from rnnjax.cells.linear import LinearCell, MinGRUCell, MinGRUOptions, MinLSTMCell, RGLRUCell, RGLRUOptions
 from rnnjax.cells.lstm import LSTMCell, LSTMOptions
-from rnnjax.cells.simple import SimpleRNNCell, SimpleRNNOptions
+from rnnjax.cells.simple import (
+    IndRNNCell,
+    IndRNNOptions,
+    IRNNCell,
+    IRNNOptions,
+    SimpleRNNCell,
+    SimpleRNNOptions,
+)
 from rnnjax.kernels.fused import Loop, Steps, recurrence
+from rnnjax.kernels.linear import linear_recurrence
 from rnnjax.kernels.sequence import mask_from_lengths, masked_step, zero_where_masked
 
-IMPLEMENTATIONS = ("auto", "scan", "fused")
+IMPLEMENTATIONS = ("auto", "scan", "fused", "parallel")
+
+
+Run = Callable[..., tuple[State, Float[Array, "T B H"] | None]]
+"""(cell, initial state, fresh state, constants, (steps, their numbers)) -> (final state, outputs)."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -31,46 +48,67 @@ class LayerOptions:
     deterministic: bool | None = None
     """No dropout; by default what the cell says, which is True unless it was told otherwise. A call's `deterministic=`
     overrides it."""
+    stateful: bool = False
+    """Start where the last call ended: the final state is kept in the collection "carry", which `apply` updates with
+    `mutable=["carry"]`. Gradients stop there. `resets=` at the first step starts an example anew; leaving the
+    collection out, all of them."""
+    chunk_size: int | None = None
+    """Compute gradients with the memory of so many steps and of one state for each chunk of them: the rest of a chunk
+    is computed again when gradients pass it (Chen et al. 2016). About the square root of the number of steps needs
+    least."""
     unroll: int = 1
     """Steps of the loop that are compiled as one."""
     implementation: str = "auto"
     """"scan" differentiates a scan step by step; "fused" forms weight gradients after the loop: faster, for cells with
-    such a form, and with reverse-mode derivatives only; "auto" is "fused" where the cell has it. Both have the same
-    parameters, and agree in values and gradients."""
+    such a form; "parallel" runs all steps at once, for linear cells. The latter two have reverse-mode derivatives only.
+    "auto" is the first of parallel, fused and scan that the cell has. All have the same parameters, and agree in
+    values and gradients."""
 
 
 class RecurrentLayer(LayerOptions, nn.Module):
-    """What `RNN`, `LSTM`, `GRU` and `SimpleRNN` share: one cell, run over the time axis with `nn.scan`."""
+    """What `RNN`, `LSTM`, `GRU` and all layers over one cell share: the cell, run over the time axis."""
+
+    cell_class: ClassVar[Callable[..., Cell]]
+    """Of a layer that has its cell's options as its own."""
+    cell_options: ClassVar[type[CellOptions]]
+    """Which they are."""
 
     def __post_init__(self) -> None:
         """Check options where they are written, not where they are first used."""
+        name = type(self).__name__
         if self.implementation not in IMPLEMENTATIONS:
             expected = ", ".join(IMPLEMENTATIONS)
-            raise ValueError(
-                f"{type(self).__name__} expects implementation to be one of {expected}; got {self.implementation!r}."
-            )
+            raise ValueError(f"{name} expects implementation to be one of {expected}; got {self.implementation!r}.")
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ValueError(f"{name} expects chunk_size, an integer >= 1 or None; got {self.chunk_size}.")
         if isinstance(self, CellOptions):
-            self.check(type(self).__name__)
+            self.check(name)
         super().__post_init__()
 
     @nn.nowrap
     def make_cell(self, **module: Any) -> Cell:
         """The cell, with the `parent` and `name` that it is to have as a module."""
-        raise NotImplementedError
+        fields = dataclasses.fields(self.cell_options)
+        return type(self).cell_class(**{field.name: getattr(self, field.name) for field in fields}, **module)
 
     @nn.nowrap
-    def initial_state(self, batch_size: int, dtype: Any = None) -> State:
+    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> State:
         """The state that a sequence starts from where none is given."""
         return self.make_cell(parent=None).initial_state(batch_size, dtype)
+
+    @property
+    def input_rank(self) -> int:
+        """How many axes inputs have after batch and time."""
+        return self.make_cell(parent=None).input_rank
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "B T D"],
+        x: Float[Array, "*B T D"],
         *,
-        lengths: Int[Array, "B"] | None = None,
-        mask: Bool[Array, "B T"] | None = None,
-        resets: Bool[Array, "B T"] | None = None,
+        lengths: Int[Array, "*B"] | None = None,
+        mask: Bool[Array, "*B T"] | None = None,
+        resets: Bool[Array, "*B T"] | None = None,
         initial_state: State | None = None,
         deterministic: bool | None = None,
         return_sequences: bool | None = None,
@@ -79,13 +117,13 @@ class RecurrentLayer(LayerOptions, nn.Module):
         """Run the cell over `x`.
 
         Args:
-            x: inputs `[B, T, D]`.
+            x: inputs `[B, T, D]`; there may be several batch axes, and a ConvLSTM has spatial axes before D.
             lengths: `[B]`, the number of real steps of each example; the rest is right padding.
             mask: `[B, T]`, True at real steps, in any pattern; instead of `lengths`. A masked step changes no state,
                 its output is zero, and nothing that stands there (NaN included) reaches a value or a gradient.
             resets: `[B, T]`, True where the state returns to the cell's initial state (zeros, and not what
                 `initial_state` carries in) before the step is taken. A reset at a masked step does nothing.
-            initial_state: the cell's state at the start; zeros by default.
+            initial_state: the cell's state at the start; zeros by default, or what a `stateful` layer has kept.
             deterministic: no dropout; otherwise `rngs={"dropout": key}` is needed. Overrides the field, as do
                 `return_sequences` and `return_state`. Under `nn.jit` and `nn.remat` use the fields: a call's keywords
                 are traced there.
@@ -102,37 +140,123 @@ class RecurrentLayer(LayerOptions, nn.Module):
         return_sequences = self.return_sequences if return_sequences is None else return_sequences
         return_state = self.return_state if return_state is None else return_state
 
-        if x.ndim != 3:
-            hint = " For one example, pass x[None]." if x.ndim == 2 else ""
-            raise ValueError(f"{name} expects inputs [B, T, D]; got {x.shape}.{hint}")
-        batch_size, num_steps, input_size = x.shape
-        mask = resolve_mask(name, (batch_size, num_steps), lengths, mask)
-        resets = check_steps(name, "resets", resets, (batch_size, num_steps))
-
         cell = self.make_cell(parent=self, name="recurrence")
+        rank = cell.input_rank
+        if x.ndim < rank + 2:
+            axes = ", ".join(["B", "T", *"XYZ"[: rank - 1], "D"])
+            hint = " For one example, pass x[None]." if x.ndim == rank + 1 else ""
+            raise ValueError(f"{name} expects inputs [{axes}]; got {x.shape}.{hint}")
+        *batch, num_steps = x.shape[:-rank]
+        mask = resolve_mask(name, (*batch, num_steps), lengths, mask)
+        resets = check_steps(name, "resets", resets, (*batch, num_steps))
+
+        def flat(part: Array) -> Array:
+            return part.reshape(math.prod(batch), *part.shape[len(batch) :])
+
+        def unflat(part: Array) -> Array:
+            return part.reshape(*batch, *part.shape[1:])
+
         if mask is not None:
             x = zero_where_masked(mask, x)
-        constants = cell.constants(batch_size, input_size, deterministic)
-        z = cell.project(jnp.swapaxes(x, 0, 1), constants)  # [T, B, G]
-        fresh = cell.initial_state(batch_size, z.dtype)
-        initial = fresh if initial_state is None else like(name, "an initial_state", fresh, initial_state)
+        x, mask, resets = jax.tree.map(flat, (x, mask, resets))
+        constants = cell.constants((x.shape[0], *x.shape[2:]), deterministic)
+        x, mask, resets = jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1), (x, mask, resets))  # [T, B, ...]
+        z = cell.project(x if self.chunk_size is None else x[:1], constants)  # [T, B, G]
+        fresh = cell.initial_state(cell.state_shape(z.shape[1:]), z.dtype)
+        carried = None
+        if self.stateful:
+            carried = self.variable("carry", "state", lambda: fresh)
+            if initial_state is None:
+                initial_state = jax.tree.map(unflat, carried.value)
+        initial = fresh
+        if initial_state is not None:
+            expected = jax.tree.map(unflat, fresh)
+            initial = jax.tree.map(flat, like(name, "an initial_state", expected, initial_state))
 
-        steps = Steps(z, *jax.tree.map(jnp.transpose, (mask, resets)))  # [T, B, ...]
-        has_fused_form = cell.fused() is not None
-        if self.implementation == "fused" and not has_fused_form:
-            raise ValueError(f"{name} with these options has no fused form. Use implementation='auto'.")
-        run = self._run_fused if has_fused_form and self.implementation != "scan" else self._run_scan
-        final, y = run(cell, initial, fresh, constants, steps, return_sequences)
-        outputs = cell.output(final) if y is None else jnp.swapaxes(y, 0, 1)
+        numbers = None if constants.zoneout_key is None else jnp.arange(num_steps)
+        run = self._form(name, cell, return_sequences)
+        if self.chunk_size is None:
+            final, y = run(cell, initial, fresh, constants, (Steps(z, mask, resets), numbers))
+        else:
+            final, y = self._run_chunks(run, cell, initial, fresh, constants, (Steps(x, mask, resets), numbers))
+        final, outputs = jax.tree.map(unflat, (final, cell.output(final) if y is None else jnp.swapaxes(y, 0, 1)))
+        if carried is not None and not self.is_initializing() and self.is_mutable_collection("carry"):
+            carried.value = jax.tree.map(flat, final)
         return (final, outputs) if return_state else outputs
 
     @nn.nowrap
-    def _run_scan(
-        self, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps, return_sequences: bool
+    def _form(self, name: str, cell: Cell, return_sequences: bool) -> Run:
+        """The way to run this cell that `implementation` asks for."""
+        forms: dict[str, Run] = {}
+        if isinstance(cell, LinearCell):
+            if not any(cell.zoneout_rates):
+                forms["parallel"] = partial(self._run_linear, True, return_sequences)
+                forms["fused"] = partial(self._run_linear, False, return_sequences)
+        elif cell.fused() is not None:
+            forms["fused"] = partial(self._run_fused, return_sequences)
+        forms["scan"] = partial(self._run_scan, return_sequences)
+        form = next(iter(forms)) if self.implementation == "auto" else self.implementation
+        if form not in forms:
+            raise ValueError(f"{name} with these options has no {form} form. Use implementation='auto'.")
+        return forms[form]
+
+    @nn.nowrap
+    def _run_chunks(
+        self, run: Run, cell: Cell, initial: State, fresh: State, constants: Constants, sequence: tuple[Steps, Any]
     ) -> tuple[State, Float[Array, "T B H"] | None]:
-        def body(cell: Cell, state: State, fresh: State, constants: Constants, step: Steps) -> Any:
+        """Projection and recurrence of one chunk after another, each computed again on the way back."""
+        size = self.chunk_size
+        assert size is not None
+
+        def chunk(cell: Cell, state: State, fresh: State, constants: Constants, part: tuple[Steps, Any]) -> Any:
+            steps, numbers = part
+            z = cell.project(steps.z, constants)
+            return run(cell, state, fresh, constants, (steps._replace(z=z), numbers))
+
+        num_steps = sequence[0].z.shape[0]
+        whole = num_steps - num_steps % size
+        head = jax.tree.map(lambda part: part[:whole].reshape(-1, size, *part.shape[1:]), sequence)
+        rest = jax.tree.map(lambda part: part[whole:], sequence)
+        again = nn.remat(chunk, prevent_cse=False)
+        over_chunks = nn.scan(
+            again,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=(nn.broadcast, nn.broadcast, 0),
+            reverse=self.reverse,
+        )
+
+        def run_head(state: State) -> tuple[State, Array | None]:
+            state, y = over_chunks(cell, state, fresh, constants, head)
+            return state, None if y is None else y.reshape(whole, *y.shape[2:])
+
+        def run_rest(state: State) -> tuple[State, Array | None]:
+            return again(cell, state, fresh, constants, rest)
+
+        if whole == num_steps:
+            return run_head(initial)
+        if self.reverse:
+            state, late = run_rest(initial)
+            state, early = run_head(state)
+        else:
+            state, early = run_head(initial)
+            state, late = run_rest(state)
+        return state, None if early is None or late is None else jnp.concatenate([early, late])
+
+    @nn.nowrap
+    def _run_scan(
+        self,
+        return_sequences: bool,
+        cell: Cell,
+        initial: State,
+        fresh: State,
+        constants: Constants,
+        sequence: tuple[Steps, Any],
+    ) -> tuple[State, Float[Array, "T B H"] | None]:
+        def body(cell: Cell, state: State, fresh: State, constants: Constants, part: tuple[Steps, Any]) -> Any:
+            step, number = part
             state, y = masked_step(
-                lambda before: cell.step(before, step.z, constants), state, fresh, step.mask, step.resets
+                lambda before: cell.advance(before, step.z, constants, number), state, fresh, step.mask, step.resets
             )
             return state, y if return_sequences else None
 
@@ -144,18 +268,25 @@ class RecurrentLayer(LayerOptions, nn.Module):
             reverse=self.reverse,
             unroll=self.unroll,
         )
-        return scan(cell, initial, fresh, constants, steps)
+        return scan(cell, initial, fresh, constants, sequence)
 
     @nn.nowrap
     def _run_fused(
-        self, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps, return_sequences: bool
+        self,
+        return_sequences: bool,
+        cell: Cell,
+        initial: State,
+        fresh: State,
+        constants: Constants,
+        sequence: tuple[Steps, Any],
     ) -> tuple[State, Float[Array, "T B H"] | None]:
-        form, dtype, mask = cell.fused(), steps.z.dtype, constants.recurrent_mask
+        form, steps, mask = cell.fused(), sequence[0], constants.recurrent_mask
         assert form is not None
         rule, bias = form
+        dtype = steps.z.dtype
         return recurrence(
-            Loop(rule, self.reverse, self.unroll, return_sequences),
-            cell.parameter("recurrent_kernel").astype(dtype),
+            Loop(rule, self.reverse, self.unroll, return_sequences, cell.matmul_dtype),
+            cell.recurrent_kernel(constants, dtype),
             None if bias is None else bias.astype(dtype),
             initial,
             fresh,
@@ -163,10 +294,34 @@ class RecurrentLayer(LayerOptions, nn.Module):
             steps,
         )
 
+    @nn.nowrap
+    def _run_linear(
+        self,
+        parallel: bool,
+        return_sequences: bool,
+        cell: LinearCell,
+        initial: State,
+        fresh: State,
+        constants: Constants,
+        sequence: tuple[Steps, Any],
+    ) -> tuple[State, Float[Array, "T B H"] | None]:
+        z, mask, resets = sequence[0]
+        decay, increment = cell.coefficients(z)
+        if resets is not None:  # from zeros
+            decay = jnp.where(resets[..., None], 0, decay)
+        if mask is not None:
+            decay = jnp.where(mask[..., None], decay, 1)
+            increment = zero_where_masked(mask, increment)
+        h = linear_recurrence(parallel, self.reverse, decay, increment, initial.h)
+        final = initial if h.shape[0] == 0 else initial._replace(h=h[0 if self.reverse else -1])
+        if not return_sequences:
+            return final, None
+        return final, h if mask is None else zero_where_masked(mask, h)
+
 
 def resolve_mask(
     name: str, shape: tuple[int, ...], lengths: Array | None, mask: Array | None
-) -> Bool[Array, "B T"] | None:
+) -> Bool[Array, "*B T"] | None:
     """The mask that `lengths` or `mask` mean, None for all steps real.
 
     Raises:
@@ -177,13 +332,13 @@ def resolve_mask(
     if mask is not None:
         raise ValueError(f"{name} expects lengths or mask; got both. A mask says all that lengths say.")
     lengths = jnp.asarray(lengths)
-    if lengths.shape != shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"{name} expects lengths as integers {shape[:1]}; got {lengths.dtype} {lengths.shape}.")
-    return mask_from_lengths(lengths, shape[1])
+    if lengths.shape != shape[:-1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"{name} expects lengths as integers {shape[:-1]}; got {lengths.dtype} {lengths.shape}.")
+    return mask_from_lengths(lengths, shape[-1])
 
 
-def check_steps(name: str, argument: str, value: Array | None, shape: tuple[int, ...]) -> Bool[Array, "B T"] | None:
-    """`value` as an array; ValueError unless it is absent or boolean `[B, T]`."""
+def check_steps(name: str, argument: str, value: Array | None, shape: tuple[int, ...]) -> Bool[Array, "*B T"] | None:
+    """`value` as an array; ValueError unless it is absent or boolean `[*B, T]`."""
     if value is None:
         return None
     value = jnp.asarray(value)
@@ -216,30 +371,58 @@ class RNN(RecurrentLayer):
 class SimpleRNN(SimpleRNNOptions, RecurrentLayer):
     """Layer over `SimpleRNNCell`, with its options."""
 
-    @nn.nowrap
-    def make_cell(self, **module: Any) -> Cell:
-        """The cell of these options."""
-        return SimpleRNNCell(**options_of(self, SimpleRNNOptions), **module)
+    cell_class, cell_options = SimpleRNNCell, SimpleRNNOptions
+
+
+class IRNN(IRNNOptions, RecurrentLayer):
+    """Layer over `IRNNCell`, with its options."""
+
+    cell_class, cell_options = IRNNCell, IRNNOptions
+
+
+class IndRNN(IndRNNOptions, RecurrentLayer):
+    """Layer over `IndRNNCell`, with its options."""
+
+    cell_class, cell_options = IndRNNCell, IndRNNOptions
 
 
 class LSTM(LSTMOptions, RecurrentLayer):
     """Layer over `LSTMCell`, with its options."""
 
-    @nn.nowrap
-    def make_cell(self, **module: Any) -> Cell:
-        """The cell of these options."""
-        return LSTMCell(**options_of(self, LSTMOptions), **module)
+    cell_class, cell_options = LSTMCell, LSTMOptions
 
 
 class GRU(GRUOptions, RecurrentLayer):
     """Layer over `GRUCell`, with its options."""
 
-    @nn.nowrap
-    def make_cell(self, **module: Any) -> Cell:
-        """The cell of these options."""
-        return GRUCell(**options_of(self, GRUOptions), **module)
+    cell_class, cell_options = GRUCell, GRUOptions
 
 
-def options_of(layer: RecurrentLayer, options: type) -> dict[str, Any]:
-    """The values that `layer` has for the fields of `options`."""
-    return {field.name: getattr(layer, field.name) for field in dataclasses.fields(options)}
+class MGU(MGUOptions, RecurrentLayer):
+    """Layer over `MGUCell`, with its options."""
+
+    cell_class, cell_options = MGUCell, MGUOptions
+
+
+class ConvLSTM(ConvLSTMOptions, RecurrentLayer):
+    """Layer over `ConvLSTMCell`, with its options: inputs `[B, T, *S, C]`, outputs `[B, T, *S', H]`."""
+
+    cell_class, cell_options = ConvLSTMCell, ConvLSTMOptions
+
+
+class MinGRU(MinGRUOptions, RecurrentLayer):
+    """Layer over `MinGRUCell`, with its options."""
+
+    cell_class, cell_options = MinGRUCell, MinGRUOptions
+
+
+class MinLSTM(MinGRUOptions, RecurrentLayer):
+    """Layer over `MinLSTMCell`, with its options."""
+
+    cell_class, cell_options = MinLSTMCell, MinGRUOptions
+
+
+class RGLRU(RGLRUOptions, RecurrentLayer):
+    """Layer over `RGLRUCell`, with its options."""
+
+    cell_class, cell_options = RGLRUCell, RGLRUOptions

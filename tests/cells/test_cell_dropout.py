@@ -18,7 +18,7 @@ def test_masks_are_zero_or_the_inverse_of_what_is_kept_with_mean_one(name):
     cell = case.make_cell(40, dropout_rate=0.25, recurrent_dropout_rate=0.6)
     variables = {"params": case.random_params(0, 50, 40, np.float32)}
     rngs = {"dropout": jax.random.key(1)}
-    constants = cell.apply(variables, 200, 50, False, rngs=rngs, method="constants")
+    constants = cell.apply(variables, (200, 50), False, rngs=rngs, method="constants")
     for mask, rate, width in [(constants.input_mask, 0.25, 50), (constants.recurrent_mask, 0.6, 40)]:
         assert mask.shape == (200, width)
         kept = np.asarray(mask) != 0
@@ -36,7 +36,7 @@ def test_step_applies_the_input_mask_to_x_and_the_recurrent_mask_to_h(name, x64)
     state = case.random_state(2, B, H)
     x = np.random.default_rng(3).standard_normal((B, D))
     rngs = {"dropout": jax.random.key(4)}
-    constants = cell.apply({"params": params}, B, D, rngs=rngs, method="constants")
+    constants = cell.apply({"params": params}, (B, D), rngs=rngs, method="constants")
     assert 0 < np.mean(np.asarray(constants.input_mask) == 0) < 1
     assert 0 < np.mean(np.asarray(constants.recurrent_mask) == 0) < 1
     new_state, output = cell.apply({"params": params}, state, x, rngs=rngs)
@@ -76,9 +76,9 @@ def test_only_a_rate_above_zero_draws_and_the_two_masks_are_different_draws():
     rngs = {"dropout": jax.random.key(0)}
 
     def constants(**rates) -> Constants:
-        return case.make_cell(30, **rates).apply(variables, 8, 30, False, rngs=rngs, method="constants")
+        return case.make_cell(30, **rates).apply(variables, (8, 30), False, rngs=rngs, method="constants")
 
-    assert constants() == (None, None)
+    assert constants() == Constants()
     assert constants(dropout_rate=0.5).recurrent_mask is None
     assert constants(recurrent_dropout_rate=0.5).input_mask is None
     both = constants(dropout_rate=0.5, recurrent_dropout_rate=0.5)

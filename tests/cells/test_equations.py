@@ -8,6 +8,7 @@ from oracles import CASES, GRU_BLOCKS, LSTM_BLOCKS, central_differences
 
 import rnnjax
 from rnnjax.cells import gru, lstm
+from rnnjax.cells.base import Constants
 
 B, D, H = 3, 4, 5
 
@@ -117,8 +118,8 @@ def test_the_three_functions_make_a_call_and_project_takes_a_whole_sequence(name
     variables = {"params": case.random_params(1, D, H)}
     cell, state = case.make_cell(H), case.random_state(2, B, H)
     x = np.stack([inputs(t) for t in range(4)])  # [T, B, D]
-    constants = cell.apply(variables, B, D, method="constants")
-    assert constants == (None, None)
+    constants = cell.apply(variables, (B, D), method="constants")
+    assert constants == Constants()
     z = cell.apply(variables, x, constants, method="project")
     for t in range(4):
         taken, output = cell.apply(variables, state, z[t], constants, method="step")

@@ -36,14 +36,15 @@ def multiplied(state, z, product):
 def rule_of(step) -> StepRule:
     """The rule of a step, its derivative by JAX."""
 
-    def forward(state, z, product):
-        return step(state, z, product), (state, z, product)
+    def forward(state, h, z, times):
+        product = times(0, h)
+        return step(state, z, product), (h,), (state, z, product)
 
-    def backward(kept, gradient):
+    def backward(kept, gradient, times):
         state, z, product = jax.vjp(step, *kept)[1](gradient)
-        return z, product, state
+        return z, None if step is added else (product,), times(0, product), state
 
-    return StepRule(forward, backward, additive=step is added)
+    return StepRule(forward, backward)
 
 
 RULES = {step: rule_of(step) for step in (added, multiplied)}
@@ -56,7 +57,7 @@ def scanned(loop, kernel, bias, initial, fresh, recurrent_mask, steps):
         def advance(before):
             h = before.h if recurrent_mask is None else before.h * recurrent_mask
             product = h @ kernel if bias is None else h @ kernel + bias[None]
-            after, _ = loop.rule.forward(before, step.z, product)
+            after = loop.rule.forward(before, h, step.z, lambda part, x: product)[0]
             return after, after.h
 
         return masked_step(advance, state, fresh, step.mask, step.resets)
