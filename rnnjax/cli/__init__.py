@@ -3,11 +3,12 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from rnnjax.cli import notices
+from rnnjax.cli import host, notices
 from rnnjax.errors import InputError, RunError
 
 COMMANDS = {
@@ -24,7 +25,12 @@ def script(*command: str) -> NoReturn:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
-    sys.exit(main([*command, *sys.argv[1:]]))
+    try:
+        status = main([*command, *sys.argv[1:]])
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    host.end(status)
 
 
 def _end(number: int, frame: object) -> NoReturn:

@@ -5,6 +5,8 @@ devices have to tell each other. So sums and counts are those of the whole batch
 masks are drawn for it: with more devices a run takes the same steps, to float accuracy.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +74,12 @@ class Devices:
     def agree(self, number: int) -> int:
         """The largest of the numbers that the processes give; all have to ask."""
         return int(multihost_utils.process_allgather(np.asarray(number)).max())
+
+    def have_same(self, value: Any) -> bool:
+        """Whether all processes give the same value, of what JSON can say; all have to ask."""
+        digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
+        given = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))  # [processes, 32]
+        return bool((given == given[0]).all())
 
     def _place(self, array: np.ndarray, sharding: NamedSharding) -> jax.Array:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

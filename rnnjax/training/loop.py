@@ -93,7 +93,11 @@ class Run:
         self.num_streams = len(first["inputs"])
 
     def restore(self) -> None:
-        """Go back to the newest whole checkpoint, or to the beginning where there is none."""
+        """Go back to the newest whole checkpoint, or to the beginning where there is none.
+
+        Raises:
+            RunError: processes read different ones.
+        """
         path = checkpoint.newest_whole(self.folder.checkpoints, log.warning)
         if path is not None:
             with self.folder.explain_config():
@@ -104,7 +108,11 @@ class Run:
             self.progress = Progress(**progress)
             self.early_stopping = EarlyStopping(**self.progress.early_stopping)
             self.saved_step = int(self.state.step)
-        step = self.devices.agree(int(self.state.step))  # and so all have read it before files are dropped
+        step = int(self.state.step)
+        if not self.devices.have_same(step):  # once all have answered, files may be dropped
+            raise RunError(
+                f"{self.folder.path}: processes found different checkpoints. Share the folder between hosts."
+            )
         if self.devices.is_writer:
             checkpoint.drop_after(self.folder.checkpoints, step)
             self.folder.cut_metrics(step)
@@ -239,6 +247,7 @@ class Run:
         if self.devices.is_writer:
             progress = dataclasses.asdict(self.progress)
             checkpoint.save(self.folder.checkpoints, step, self._without_padding(state), best, progress)
+        self.devices.agree(0)  # so that no process ends before it is written
         self.saved_step, self.saved_at = step, time.monotonic()
         self.save_seconds = self.saved_at - begun
 
