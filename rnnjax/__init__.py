@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from rnnjax.layers.combinators import Bidirectional as Bidirectional
     from rnnjax.layers.combinators import BidirectionalState as BidirectionalState
     from rnnjax.layers.combinators import Stack as Stack
+    from rnnjax.layers.dropout import VariationalDropout as VariationalDropout
     from rnnjax.layers.embedding import Embedding as Embedding
+    from rnnjax.layers.pooling import AttentionPooling as AttentionPooling
+    from rnnjax.layers.pooling import MaxPooling as MaxPooling
+    from rnnjax.layers.pooling import MeanPooling as MeanPooling
     from rnnjax.layers.recurrent import GRU as GRU
     from rnnjax.layers.recurrent import LSTM as LSTM
     from rnnjax.layers.recurrent import RNN as RNN
@@ -30,7 +34,9 @@ _HOMES = {
     "rnnjax.cells.lstm": ("LSTMCell", "LSTMState"),
     "rnnjax.cells.simple": ("SimpleRNNCell", "SimpleRNNState"),
     "rnnjax.layers.combinators": ("Bidirectional", "BidirectionalState", "Stack"),
+    "rnnjax.layers.dropout": ("VariationalDropout",),
     "rnnjax.layers.embedding": ("Embedding",),
+    "rnnjax.layers.pooling": ("AttentionPooling", "MaxPooling", "MeanPooling"),
     "rnnjax.layers.recurrent": ("GRU", "LSTM", "RNN", "SimpleRNN"),
     "rnnjax.models.summary": ("summary",),
 }
