@@ -21,6 +21,7 @@ from rnnjax.interop.layouts import (
 )
 from rnnjax.interop.sequential import Sequential
 from rnnjax.layers.combinators import Bidirectional, Stack
+from rnnjax.layers.dropout import VariationalDropout
 from rnnjax.layers.recurrent import RecurrentLayer
 
 
@@ -60,9 +61,9 @@ def parts(layer: Any, path: tuple[str, ...] = (), prefix: str = "", suffix: str 
         yield Part(layer.make_cell(parent=None), (*path, "recurrence"), prefix, suffix)
     elif isinstance(layer, Cell | nn.Embed | nn.Dense):
         yield Part(layer, path, prefix, "")
-    elif isinstance(layer, nn.Module) and not isinstance(layer, nn.Dropout):
+    elif isinstance(layer, nn.Module) and not isinstance(layer, nn.Dropout | VariationalDropout):
         raise ValueError(
-            "expected recurrent layers, Embedding, nn.Dense, nn.Dropout and functions; "
+            "expected recurrent layers, Embedding, nn.Dense, dropout and functions; "
             f"got {type(layer).__name__}, which cannot be converted."
         )
 
@@ -94,7 +95,7 @@ def from_keras(layer: Any, weights: Sequence[Any]) -> dict[str, Any]:
     for part in parts(layer):
         count = len(keras_shapes(part.module))
         taken, remaining = remaining[:count], remaining[count:]
-        _put(params, part.path, part_from_keras(part.module, taken))
+        put(params, part.path, part_from_keras(part.module, taken))
     if remaining:
         expected = len(weights) - len(remaining)
         raise ValueError(f"expected {expected} arrays for {type(layer).__name__}; got {len(weights)}.")
@@ -127,7 +128,7 @@ def from_torch(layer: Any, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         if len(arrays) < len(names):
             missing = next(full for name, full in names.items() if name not in arrays)
             raise ValueError(f"expected {missing} in the state_dict; got {', '.join(state_dict) or 'nothing'}.")
-        _put(params, part.path, part_from_torch(part.module, arrays))
+        put(params, part.path, part_from_torch(part.module, arrays))
     if remaining:
         raise ValueError(f"expected no more arrays for {type(layer).__name__}; got {', '.join(remaining)} besides.")
     return params
@@ -159,7 +160,8 @@ def get(params: Any, path: tuple[str, ...]) -> Any:
     return params
 
 
-def _put(params: dict[str, Any], path: tuple[str, ...], value: dict[str, Any]) -> None:
+def put(params: dict[str, Any], path: tuple[str, ...], value: Mapping[str, Any]) -> None:
+    """Set the parameters that stand at a path of a tree."""
     for name in path:
         params = params.setdefault(name, {})
     params.update(value)

@@ -1,6 +1,6 @@
 """Named layers one after another: what a model of another framework becomes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +16,13 @@ from rnnjax.models.classifier import Classifier
 from rnnjax.models.language_model import LanguageModel
 
 RECURRENT = (RecurrentLayer, Bidirectional, Stack)
+FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "sigmoid": nn.sigmoid,
+    "softmax": nn.softmax,
+    "tanh": nn.tanh,
+}
+"""Activation functions, by the names that Keras and PyTorch have for them too."""
 NOT_NAMES = ("layers", "mask_zero", "name", "parent")
 
 
@@ -27,7 +34,7 @@ class Sequential(nn.Module):
     """
 
     layers: Mapping[str, Any]
-    """Recurrent layers, `Embedding`, `nn.Dense`, `nn.Dropout`, and functions of one array, such as `nn.sigmoid`."""
+    """Recurrent layers, other Flax modules of one input, and functions of one array, such as `nn.sigmoid`."""
     mask_zero: bool = False
     """Inputs are token ids, of which 0 is padding, as in Keras's `Embedding(mask_zero=True)`."""
 
@@ -75,18 +82,18 @@ class Sequential(nn.Module):
         initial = iter(initial_state or (None,) * count)
         states = []
         for name, layer in self.layers.items():
-            if isinstance(layer, RECURRENT):
-                fields: dict[str, Any] = {"deterministic": deterministic, "return_state": return_state}
-                x = layer.clone(parent=self, name=name, **fields)(x, mask=mask, initial_state=next(initial))
-                if return_state:
-                    state, x = x
-                    states.append(state)
-            elif isinstance(layer, nn.Dropout):
-                x = layer.clone(parent=self, name=name, deterministic=deterministic)(x)
-            elif isinstance(layer, nn.Module):
-                x = layer.clone(parent=self, name=name)(x)
-            else:
+            if not isinstance(layer, nn.Module):
                 x = layer(x)
+                continue
+            fields: dict[str, Any] = {"deterministic": deterministic} if hasattr(layer, "deterministic") else {}
+            if not isinstance(layer, RECURRENT):
+                x = layer.clone(parent=self, name=name, **fields)(x)
+                continue
+            fields["return_state"] = return_state
+            x = layer.clone(parent=self, name=name, **fields)(x, mask=mask, initial_state=next(initial))
+            if return_state:
+                state, x = x
+                states.append(state)
         return (tuple(states), x) if return_state else x
 
 
