@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from rnnjax.layers.recurrent import RNN as RNN
     from rnnjax.layers.recurrent import SimpleRNN as SimpleRNN
     from rnnjax.models.summary import summary as summary
+    from rnnjax.regularizers import activation_penalty as activation_penalty
+    from rnnjax.regularizers import constrain as constrain
+    from rnnjax.regularizers import max_norm as max_norm
+    from rnnjax.regularizers import min_max_norm as min_max_norm
+    from rnnjax.regularizers import temporal_activation_penalty as temporal_activation_penalty
+    from rnnjax.regularizers import unit_norm as unit_norm
+    from rnnjax.regularizers import weight_penalty as weight_penalty
 
 __version__ = "0.1.0"
 
@@ -39,6 +46,15 @@ _HOMES = {
     "rnnjax.layers.pooling": ("AttentionPooling", "MaxPooling", "MeanPooling"),
     "rnnjax.layers.recurrent": ("GRU", "LSTM", "RNN", "SimpleRNN"),
     "rnnjax.models.summary": ("summary",),
+    "rnnjax.regularizers": (
+        "activation_penalty",
+        "constrain",
+        "max_norm",
+        "min_max_norm",
+        "temporal_activation_penalty",
+        "unit_norm",
+        "weight_penalty",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)
