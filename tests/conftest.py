@@ -18,7 +18,8 @@ DATA_SETS = ("imdb_reviews", "tiny_shakespeare")
 
 
 QUICK = (
-    "kernels", "cells", "layers", "interop", "parity", "tasks", "training", "test_public_face.py", "test_regularizers.py",
+    "kernels", "cells", "layers", "interop", "parity", "tasks", "training",
+    "test_public_face.py", "test_regularizers.py",
 )  # fmt: skip
 """Folders and files whose tests run many small programs once: there the time goes into compilation."""
 
