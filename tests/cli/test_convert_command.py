@@ -1,5 +1,9 @@
 """`rnnjax convert`: what it writes gives the same outputs, its table, and one line for what it refuses."""
 
+import shlex
+import shutil
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -68,6 +72,20 @@ def test_a_run_folder(name, request, cwd, invoke):
     lengths = {"lengths": np.asarray([4, 2])} if name == "imdb_run" else {}
     want = jax.jit(trained.model.apply)({"params": trained.params}, TOKENS, **lengths)
     np.testing.assert_allclose(outputs(model, variables), want, rtol=0, atol=1e-6)
+
+
+def test_commands_of_the_readme(imdb_run, model, cwd, invoke):
+    readme = Path(__file__).resolve().parents[2] / "README.md"
+    commands = [
+        shlex.split(line) for line in readme.read_text("utf-8").splitlines() if line.startswith("rnnjax convert ")
+    ]
+    assert len(commands) == 3
+    shutil.copytree(imdb_run, commands[0][2])
+    shutil.copy("model.keras", "my_model.keras")
+    for command in commands:
+        assert invoke(*command[1:]).status == 0
+    copy, variables = load("my_copy.keras")
+    np.testing.assert_array_equal(outputs(copy.clone(mask_zero=True), variables), outputs(*model))
 
 
 def test_nothing_is_written_over_unasked(model, cwd, invoke):
