@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from rnnjax.layers.combinators import Bidirectional as Bidirectional
     from rnnjax.layers.combinators import BidirectionalState as BidirectionalState
     from rnnjax.layers.combinators import Stack as Stack
+    from rnnjax.layers.dropout import VariationalDropout as VariationalDropout
     from rnnjax.layers.embedding import Embedding as Embedding
+    from rnnjax.layers.pooling import AttentionPooling as AttentionPooling
+    from rnnjax.layers.pooling import MaxPooling as MaxPooling
+    from rnnjax.layers.pooling import MeanPooling as MeanPooling
     from rnnjax.layers.recurrent import GRU as GRU
     from rnnjax.layers.recurrent import IRNN as IRNN
     from rnnjax.layers.recurrent import LSTM as LSTM
@@ -39,6 +43,13 @@ if TYPE_CHECKING:
     from rnnjax.layers.recurrent import MinLSTM as MinLSTM
     from rnnjax.layers.recurrent import SimpleRNN as SimpleRNN
     from rnnjax.models.summary import summary as summary
+    from rnnjax.regularizers import activation_penalty as activation_penalty
+    from rnnjax.regularizers import constrain as constrain
+    from rnnjax.regularizers import max_norm as max_norm
+    from rnnjax.regularizers import min_max_norm as min_max_norm
+    from rnnjax.regularizers import temporal_activation_penalty as temporal_activation_penalty
+    from rnnjax.regularizers import unit_norm as unit_norm
+    from rnnjax.regularizers import weight_penalty as weight_penalty
 
 __version__ = "0.1.0"
 
@@ -46,36 +57,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "rnnjax.cells.base": ("Cell",),
     "rnnjax.cells.conv_lstm": ("ConvLSTMCell",),
-    "rnnjax.cells.gru": (
-        "GRUCell",
-        "GRUState",
-        "MGUCell",
-    ),
-    "rnnjax.cells.linear": (
-        "LinearCell",
-        "LinearState",
-        "MinGRUCell",
-        "MinLSTMCell",
-        "RGLRUCell",
-        "positive",
-    ),
-    "rnnjax.cells.lstm": (
-        "GatedLSTMState",
-        "LSTMCell",
-        "LSTMState",
-    ),
-    "rnnjax.cells.simple": (
-        "IRNNCell",
-        "IndRNNCell",
-        "SimpleRNNCell",
-        "SimpleRNNState",
-        "identity_init",
-    ),
-    "rnnjax.layers.combinators": (
-        "Bidirectional",
-        "BidirectionalState",
-        "Stack",
-    ),
+    "rnnjax.cells.gru": ("GRUCell", "GRUState", "MGUCell"),
+    "rnnjax.cells.linear": ("LinearCell", "LinearState", "MinGRUCell", "MinLSTMCell", "RGLRUCell", "positive"),
+    "rnnjax.cells.lstm": ("GatedLSTMState", "LSTMCell", "LSTMState"),
+    "rnnjax.cells.simple": ("IRNNCell", "IndRNNCell", "SimpleRNNCell", "SimpleRNNState", "identity_init"),
+    "rnnjax.layers.combinators": ("Bidirectional", "BidirectionalState", "Stack"),
     "rnnjax.layers.embedding": ("Embedding",),
     "rnnjax.layers.recurrent": (
         "GRU",
@@ -90,7 +76,18 @@ _HOMES = {
         "MinLSTM",
         "SimpleRNN",
     ),
+    "rnnjax.layers.dropout": ("VariationalDropout",),
+    "rnnjax.layers.pooling": ("AttentionPooling", "MaxPooling", "MeanPooling"),
     "rnnjax.models.summary": ("summary",),
+    "rnnjax.regularizers": (
+        "activation_penalty",
+        "constrain",
+        "max_norm",
+        "min_max_norm",
+        "temporal_activation_penalty",
+        "unit_norm",
+        "weight_penalty",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

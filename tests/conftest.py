@@ -17,7 +17,10 @@ hypothesis.settings.load_profile("rnnjax")
 DATA_SETS = ("imdb_reviews", "tiny_shakespeare")
 
 
-QUICK = ("kernels", "cells", "layers", "tasks", "training", "test_public_face.py")
+QUICK = (
+    "kernels", "cells", "layers", "interop", "parity", "tasks", "training",
+    "test_public_face.py", "test_regularizers.py",
+)  # fmt: skip
 """Folders and files whose tests run many small programs once: there the time goes into compilation."""
 
 

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "cells": "kernels",
     "layers": "kernels cells",
     "models": "kernels cells layers",
+    "regularizers": "kernels layers",
     "sampling": LIBRARY,
     "interop": LIBRARY,
     "data": "",
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "cli": f"{LIBRARY} sampling interop data losses metrics task tasks training",
     "errors": "",
     "atomic": "",
-    "__init__": LIBRARY,
+    "__init__": f"{LIBRARY} regularizers data",
 }
 KNOWN_TO_ALL = ("errors", "atomic")
 

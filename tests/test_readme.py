@@ -24,6 +24,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with the files that the README's commands name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RNNJAX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     rows = [f"{word} film number {n},{label}" for n in range(10) for word, label in [("good", "yes"), ("bad", "no")]]
     (tmp_path / "my_texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     (tmp_path / "my_book.txt").write_text("It was a dark and stormy night. ROMEO: yes!\n" * 40)

@@ -3,17 +3,19 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from rnnjax.cli import notices
+from rnnjax.cli import host, notices
 from rnnjax.errors import InputError, RunError
 
 COMMANDS = {
     "train": "train a model and save it in a run folder",
     "generate": "continue a text with a trained character model",
     "predict": "classify texts with a trained model",
+    "convert": "convert a model from and to files of Keras and PyTorch",
 }
 
 
@@ -24,7 +26,12 @@ def script(*command: str) -> NoReturn:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
-    sys.exit(main([*command, *sys.argv[1:]]))
+    try:
+        status = main([*command, *sys.argv[1:]])
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    host.end(status)
 
 
 def _end(number: int, frame: object) -> NoReturn:

@@ -80,7 +80,10 @@ def predict(trained: runs.TrainedModel, texts: Sequence[str]) -> Iterator[tuple[
 
     from rnnjax.data.batching import Examples
     from rnnjax.models.classifier import probabilities
+    from rnnjax.training.devices import Devices
 
+    devices = Devices()
+    params = devices.copy(trained.params)
     inputs, lengths = trained.vocabulary.encode(texts, trained.info["max_length"])
     batch_size = min(BATCH_SIZE, max(len(texts), 1))
 
@@ -89,7 +92,7 @@ def predict(trained: runs.TrainedModel, texts: Sequence[str]) -> Iterator[tuple[
         logits: Any = trained.model.apply({"params": params}, inputs, lengths=lengths)
         return probabilities(logits)
 
-    for batch in Examples({"inputs": inputs, "lengths": lengths}).evaluation(batch_size):
-        rows = np.asarray(run(trained.params, batch["inputs"], batch["lengths"]))[batch["weight"] > 0]
-        for row in rows:
+    for batch in map(devices.divide_batch, Examples({"inputs": inputs, "lengths": lengths}).evaluation(batch_size)):
+        rows = np.asarray(run(params, batch["inputs"], batch["lengths"]))
+        for row in rows[np.asarray(batch["weight"]) > 0]:
             yield trained.info["classes"][row.argmax()], float(row.max())

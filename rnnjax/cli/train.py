@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
             parser.print_help()
             return
         raise InputError(f"--task: expected one of {', '.join(TASKS)}; got no --task. --list describes them.")
-    host.prepare()
+    speaks = host.prepare(known.distributed)
     task = runs.get_task(name)
     if known.preset is not None and known.preset not in task.presets:
         raise InputError(
@@ -65,17 +65,20 @@ def main(arguments: Sequence[str]) -> None:
             options[name] = os.path.abspath(os.path.expanduser(options[name]))
     if resume and overwrite:
         raise InputError("--resume: expected it or --overwrite; got both.")
-    folder = choose_folder(workdir, task, resume, overwrite)
+    folder = choose_folder(workdir, task, resume)
+    if speaks and not resume:
+        folder.check_new(overwrite)
     settings = folder.read_config() if resume else None
     config = resumed_config(task, options, settings, folder) if settings else task.config(**options)
     if resume and folder.is_finished:
-        notices.release()
+        if speaks:
+            notices.release()
         log.info("%s: this run is finished; nothing to do", folder.path)
         return
-    train(task, config, folder, settings, overwrite=overwrite, claim=workdir is None)
+    train(task, config, folder, settings, overwrite=overwrite, claim=workdir is None, speaks=speaks)
 
 
-CONTROLS = {"help", "list", "task", "preset", "workdir", "resume", "overwrite"}
+CONTROLS = {"help", "list", "task", "preset", "workdir", "resume", "overwrite", "distributed"}
 """Options that say what to do; all others are settings of the task."""
 
 
@@ -98,6 +101,10 @@ def make_parser(task: "Task | None" = None, preset: dict[str, Any] | None = None
         "--resume", action="store_true", help="Go on with the run in --workdir, or with the newest run."
     )
     parser.add_argument("--overwrite", action="store_true", help="Start again where --workdir holds a run.")
+    parser.add_argument("--distributed", action="store_true", help=(
+        "Train in several processes, which are all started with the same options: Slurm, Open MPI, Kubernetes or a TPU "
+        "pod tells which they are, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
+    ))  # fmt: skip
     if task is not None:
         defaults = {field.name: field.default for field in dataclasses.fields(task.config)} | (preset or {})
         add_fields(parser, task.config, defaults, task.aliases)
@@ -113,11 +120,11 @@ def resumed_task(workdir: str | None) -> str:
     return name
 
 
-def choose_folder(workdir: str | None, task: "Task", resume: bool, overwrite: bool) -> "RunFolder":
+def choose_folder(workdir: str | None, task: "Task", resume: bool) -> "RunFolder":
     """The run folder, which is not made yet.
 
     Raises:
-        InputError: it holds a run and neither --resume nor --overwrite was given, or it cannot be written.
+        InputError: there is no run to resume.
     """
     from rnnjax.training.folder import RunFolder
 
@@ -125,10 +132,7 @@ def choose_folder(workdir: str | None, task: "Task", resume: bool, overwrite: bo
         workdir = str(runs.newest(lambda settings, _: settings["task"] == task.name, f"a run of {task.name}"))
     if workdir is None:
         workdir = str(runs.RUNS / task.name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
-    folder = RunFolder(workdir)
-    if not resume:
-        folder.check_new(overwrite)
-    return folder
+    return RunFolder(workdir)
 
 
 def resumed_config(
@@ -161,6 +165,7 @@ def train(
     *,
     overwrite: bool,
     claim: bool,
+    speaks: bool,
 ) -> None:
     """Load the data, train, and print the results.
 
@@ -171,10 +176,12 @@ def train(
         settings: those of a run that is resumed.
         overwrite: write over a run in `folder`.
         claim: the name of `folder` is a proposal, and another is taken where there is such a folder.
+        speaks: this process writes the folder and speaks to the user; of several processes the first.
     """
+    from rnnjax.training.devices import Devices
     from rnnjax.training.folder import RunFolder, environment, run_settings
     from rnnjax.training.loop import Run
-    from rnnjax.training.signals import StopRequest
+    from rnnjax.training.signals import Stopped, StopRequest
 
     source = config
     if settings is not None and config.dataset == "auto":  # what it was then, whatever network there is now
@@ -196,21 +203,32 @@ def train(
             log.warning(
                 "resuming with other %s than before: results will not be the same to the bit", ", ".join(differing)
             )
-    if settings is not None:
+    described = run_settings(task.name, dataclasses.asdict(config), splits.info, splits.dataset, splits.fingerprint)
+    devices = Devices()
+    same = [{**described["config"], **dict.fromkeys(MAY_DIFFER)}, described["info"], described["fingerprint"]]
+    if not devices.have_same(same):
+        host.part()
+        raise InputError(
+            "--distributed: expected the same options and data in all processes; they differ. Start all with one "
+            "command line, where all find the data."
+        )
+    if speaks and settings is not None:
         folder.check_writable()
-    elif claim:
+    elif speaks and claim:
         folder = RunFolder.claim(folder.path)
-    run = Run(task, config, splits, folder)
+    run = Run(task, config, splits, folder, devices)
     with StopRequest() as stop:
-        if settings is None:
-            folder.start(
-                run_settings(task.name, dataclasses.asdict(config), splits.info, splits.dataset, splits.fingerprint),
-                splits.vocabulary,
-                overwrite,
-            )
-        else:
+        if settings is not None:
             run.restore()
-        notices.release()
+        elif speaks:
+            folder.start(described, splits.vocabulary, overwrite)
+        if speaks:
+            notices.release()
         log.info("run folder: %s", folder.path)
-        results = run.train(stop)
-    print(json.dumps(results, indent=2))
+        try:
+            results = run.train(stop)
+        except Stopped:
+            host.part()
+            raise
+    if speaks:
+        print(json.dumps(results, indent=2))

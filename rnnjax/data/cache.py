@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def cached_arrays(key: dict[str, Any], make: Callable[[], dict[str, np.ndarray]]
         key: all that the arrays depend on, as JSON values.
         make: makes arrays of numbers or strings (not objects), by name.
     """
-    folder = _folder()
+    folder = cache_folder()
     if folder is None:
         return make()
     path = folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()}.npz"
@@ -38,7 +38,8 @@ def cached_arrays(key: dict[str, Any], make: Callable[[], dict[str, np.ndarray]]
     return arrays
 
 
-def _folder() -> Path | None:
+def cache_folder() -> Path | None:
+    """Where this user's caches are; None where there are to be none."""
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen is not None:
         return Path(chosen).expanduser() if chosen else None
@@ -65,13 +66,14 @@ def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with contextlib.suppress(OSError):  # a read-only home or a full disk: no cache
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(path, buffer.getvalue())
-        _shrink(path.parent, keep=path)
+        shrink(path.parent.glob("*.npz"), keep=path)
 
 
-def _shrink(folder: Path, keep: Path) -> None:
-    entries = [(file.stat(), file) for file in folder.glob("*.npz")]
-    total = sum(status.st_size for status, _ in entries)
-    for status, file in sorted(entries, key=lambda entry: entry[0].st_mtime):
+def shrink(entries: Iterable[Path], keep: Path | None = None) -> None:
+    """Delete files, the least recent first and never `keep`, until no more than `MAX_BYTES` are left."""
+    found = [(file.stat(), file) for file in entries]
+    total = sum(status.st_size for status, _ in found)
+    for status, file in sorted(found, key=lambda entry: entry[0].st_mtime):
         if total <= MAX_BYTES:
             return
         if file != keep:

@@ -68,7 +68,7 @@ def save(folder: Path, step: int, state: Any, best: Any, progress: dict[str, Any
 
 def _write(temporary: Path, state: Any, best: Any, progress: dict[str, Any]) -> None:
     temporary.mkdir()
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save((temporary / "state").absolute(), state)
         checkpointer.save((temporary / "best").absolute(), best)
         checkpointer.wait_until_finished()
@@ -140,10 +140,19 @@ def _restore(path: Path, tree: Any) -> Any:
     for name in sorted(held.keys() | expected.keys()):
         if held.get(name) != expected.get(name):
             raise ValueError(f"{path}{name} has shape {held.get(name)}; expected {expected.get(name)}")
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         return checkpointer.restore(path.absolute(), abstract)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """One that waits for no other process: each reads for itself, and one alone writes."""
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=options)
 
 
 def _shapes(tree: Any) -> dict[str, list[int]]:

@@ -18,12 +18,13 @@ from rnnjax import atomic
 from rnnjax.errors import RunError
 from rnnjax.metrics import HostSums, means, merge
 from rnnjax.models.summary import count_parameters, summary
-from rnnjax.task import Batch, Splits, Task, TrainConfig, num_epochs, patience
+from rnnjax.task import Splits, Task, TrainConfig, num_epochs, patience
 from rnnjax.training import checkpoint
 from rnnjax.training.callbacks import EarlyStopping
+from rnnjax.training.devices import Devices
 from rnnjax.training.folder import RunFolder
 from rnnjax.training.report import Display, format_metrics, format_seconds, plot_history
-from rnnjax.training.signals import StopRequest
+from rnnjax.training.signals import Stopped, StopRequest
 from rnnjax.training.step import (
     TrainState,
     dropout_key,
@@ -34,7 +35,12 @@ from rnnjax.training.step import (
 )
 
 STEPS_IN_FLIGHT = 25
-"""Steps between two looks at the metrics; each look waits for the device."""
+"""Steps that the host may be ahead of the devices; then it waits for the metrics of all but the last `STEPS_AHEAD`."""
+STEPS_AHEAD = 5
+"""Steps that keep the devices busy while the host looks at metrics."""
+
+SAVE = 1
+"""A decision, smaller than the number of any signal that is caught."""
 
 MOST_SECONDS_LOST = 300.0
 """Time after which a checkpoint is written in the middle of an epoch."""
@@ -62,36 +68,54 @@ class Progress:
 class Run:
     """One training run in one folder."""
 
-    def __init__(self, task: Task, config: TrainConfig, splits: Splits, folder: RunFolder) -> None:
-        """Build the model and compile nothing yet."""
+    def __init__(
+        self, task: Task, config: TrainConfig, splits: Splits, folder: RunFolder, devices: Devices | None = None
+    ) -> None:
+        """Build the model and its first state, on all devices unless some are named."""
         self.task, self.config, self.splits, self.folder = task, config, splits, folder
+        self.devices = devices or Devices()
         self.model: nn.Module = task.build(config, splits.info)
         self.steps_per_epoch = len(splits.train.training_epoch(config.seed, 1, config.batch_size))
         self.epochs = num_epochs(config, self.steps_per_epoch)
         self.optimizer = make_optimizer(config, self.epochs * self.steps_per_epoch)
-        self.train_step = make_train_step(self.model, task, config, self.optimizer)
-        self.evaluation_step = make_evaluation_step(self.model, task)
+        self.train_step = make_train_step(self.model, task, config, self.optimizer, self.devices)
+        self.evaluation_step = make_evaluation_step(self.model, task, self.devices)
         self.key = dropout_key(config.seed)
         self.progress = Progress()
         self.saved_step = -1
         self.early_stopping = EarlyStopping(patience(config, self.steps_per_epoch))
         first = splits.train.training_epoch(config.seed, 1, config.batch_size)[0]
-        self.state: TrainState = initial_train_state(self.model, config, self.optimizer, first, task.stateful)
+        self.state: TrainState = initial_train_state(
+            self.model, config, self.optimizer, first, task.stateful, self.devices
+        )
         self.best = _copy(self.state.evaluated())
         self.inputs = jax.ShapeDtypeStruct(first["inputs"].shape, first["inputs"].dtype)
+        self.num_streams = len(first["inputs"])
 
     def restore(self) -> None:
-        """Go back to the newest whole checkpoint, or to the beginning where there is none."""
+        """Go back to the newest whole checkpoint, or to the beginning where there is none.
+
+        Raises:
+            RunError: processes read different ones.
+        """
         path = checkpoint.newest_whole(self.folder.checkpoints, log.warning)
         if path is not None:
             with self.folder.explain_config():
-                self.state, self.best, progress = checkpoint.restore(path, self.state, self.best)
+                state, best, progress = checkpoint.restore(path, self._without_padding(self.state), self.best)
+            carry = self.devices.divide_state(state.carry)
+            self.state = self.devices.copy(state._replace(carry=None))._replace(carry=carry)
+            self.best = self.devices.copy(best)
             self.progress = Progress(**progress)
             self.early_stopping = EarlyStopping(**self.progress.early_stopping)
             self.saved_step = int(self.state.step)
         step = int(self.state.step)
-        checkpoint.drop_after(self.folder.checkpoints, step)
-        self.folder.cut_metrics(step)
+        if not self.devices.have_same(step):  # once all have answered, files may be dropped
+            raise RunError(
+                f"{self.folder.path}: processes found different checkpoints. Share the folder between hosts."
+            )
+        if self.devices.is_writer:
+            checkpoint.drop_after(self.folder.checkpoints, step)
+            self.folder.cut_metrics(step)
         log.info("resuming from %s", f"step {step}, epoch {self.progress.epoch}" if step else "the beginning")
 
     def train(self, stop: StopRequest) -> dict[str, Any]:
@@ -105,14 +129,14 @@ class Run:
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0
         self.started = self.saved_at - self.progress.seconds
-        self.display = Display(self.epochs, self.steps_per_epoch, int(self.state.step), self.task.unit)
+        self.display = Display(
+            self.epochs, self.steps_per_epoch, int(self.state.step), self.task.unit, quiet=not self.devices.is_writer
+        )
         try:
             while self.progress.epoch <= self.epochs and not self.early_stopping.stops:
                 self.train_epoch(stop)
                 self.finish_epoch()
-                if stop.requested or self.is_save_due():
-                    self.save()
-                stop.raise_if_requested()
+                self.obey(self.decide(stop, self.is_save_due()))
         finally:
             self.display.clear()
         if self.saved_step != int(self.state.step):
@@ -125,38 +149,57 @@ class Run:
         batches = self.splits.train.training_epoch(self.config.seed, progress.epoch, self.config.batch_size)
         if progress.batch == 0 and self.task.stateful:
             self.state = self.state._replace(carry=jax.tree.map(jnp.zeros_like, self.state.carry))
-        pending = []
+        pending: list[Any] = []
         for number in range(progress.batch, len(batches)):
-            self.state, sums = self.train_step(self.state, batches[number], self.key)
+            # The step runs while the host makes the next batch.
+            batch = self.devices.divide_batch(batches[number])
+            self.state, sums = self.train_step(self.state, batch, self.key)
             pending.append(sums)
             progress.batch = number + 1
             is_last = progress.batch == len(batches)
-            if len(pending) == STEPS_IN_FLIGHT or is_last:
-                self.account(pending)
-                pending = []
-            if not is_last and (stop.requested or time.monotonic() - self.saved_at > MOST_SECONDS_LOST):
-                self.account(pending)
-                pending = []
-                self.save()
-                stop.raise_if_requested()
+            decision = 0
+            if not is_last and (jax.process_count() == 1 or progress.batch % STEPS_IN_FLIGHT == 0):
+                decision = self.decide(stop, time.monotonic() - self.saved_at > MOST_SECONDS_LOST)
+            if is_last or decision:
+                done, pending = pending, []
+            elif len(pending) == STEPS_IN_FLIGHT:
+                done, pending = pending[:-STEPS_AHEAD], pending[-STEPS_AHEAD:]
+            else:
+                continue
+            self.account(done, len(pending))
+            self.obey(decision)
 
-    def account(self, pending: Sequence[Any]) -> None:
-        """Add the metrics of steps to the epoch's sums, and show them."""
+    def decide(self, stop: StopRequest, is_save_due: bool) -> int:
+        """What all processes do now: 0 go on, `SAVE`, or a signal's number: save, and stop. All have to ask."""
+        return self.devices.agree(stop.number or SAVE * is_save_due)
+
+    def obey(self, decision: int) -> None:
+        """Do what was decided.
+
+        Raises:
+            Stopped: a signal asked for it.
+        """
+        if decision:
+            self.save()
+        if decision > SAVE:
+            raise Stopped(decision)
+
+    def account(self, done: Sequence[Any], in_flight: int) -> None:
+        """Add the metrics of steps to the epoch's sums, and show them; `in_flight` steps were taken since."""
         progress = self.progress
         before = progress.sums.get("loss", (0.0, 0.0))[1]
-        for sums in jax.device_get(pending):
+        for sums in jax.device_get(done):
             progress.sums = merge(progress.sums, sums)
-        step = (progress.epoch - 1) * self.steps_per_epoch + progress.batch
+        step = (progress.epoch - 1) * self.steps_per_epoch + progress.batch - in_flight
         current = means(progress.sums)
         if "loss" not in current:  # padding only, so far
             return
-        self.check_finite("the loss", current["loss"], len(pending))
+        self.check_finite("the loss", current["loss"], step, len(done))
         self.display.update(progress.epoch, step, current, progress.sums["loss"][1] - before)
 
-    def check_finite(self, name: str, value: float, num_steps: int) -> None:
-        """Raise RunError where a loss, over the last `num_steps` steps, is no number."""
+    def check_finite(self, name: str, value: float, step: int, num_steps: int) -> None:
+        """Raise RunError where a loss, over the `num_steps` steps to `step`, is no number."""
         if not math.isfinite(value):
-            step = (self.progress.epoch - 1) * self.steps_per_epoch + self.progress.batch
             raise RunError(
                 f"{name} became {value} in the {num_steps} steps to step {step}, epoch {self.progress.epoch}. "
                 "Try a lower --learning-rate, or --clip-norm 1."
@@ -167,7 +210,7 @@ class Run:
         progress = self.progress
         train = means(progress.sums)
         validation = self.evaluate(self.state.evaluated(), self.splits.validation)
-        self.check_finite("val_loss", validation["loss"], 1)
+        self.check_finite("val_loss", validation["loss"], progress.epoch * self.steps_per_epoch, 1)
         if self.early_stopping.update(progress.epoch, validation["loss"]):
             self.best = _copy(self.state.evaluated())
         progress.seconds = time.monotonic() - self.started
@@ -183,6 +226,8 @@ class Run:
 
     def record(self, split: str, metrics: dict[str, float]) -> None:
         """Add a line to metrics.jsonl."""
+        if not self.devices.is_writer:
+            return
         place = {"step": int(self.state.step), "epoch": self.progress.epoch, "split": split}
         self.folder.append_metrics({**place, **metrics, "seconds": round(self.progress.seconds, 3)})
 
@@ -198,14 +243,32 @@ class Run:
         step = int(self.state.step)
         # Until an epoch is done there is no best one: what was learned so far serves better than the first weights.
         best = self.best if self.early_stopping.best_epoch else self.state.evaluated()
-        checkpoint.save(self.folder.checkpoints, step, self.state, best, dataclasses.asdict(self.progress))
+        state, best = self.devices.gather((self.state, best))
+        if self.devices.is_writer:
+            progress = dataclasses.asdict(self.progress)
+            checkpoint.save(self.folder.checkpoints, step, self._without_padding(state), best, progress)
+        self.devices.agree(0)  # so that no process ends before it is written
         self.saved_step, self.saved_at = step, time.monotonic()
         self.save_seconds = self.saved_at - begun
 
+    def _without_padding(self, state: TrainState) -> TrainState:
+        """Without the rows of the carried state that only even out a number of devices."""
+        return state._replace(carry=jax.tree.map(lambda leaf: leaf[: self.num_streams], state.carry))
+
     def evaluate(self, params: Any, source: Any) -> dict[str, float]:
-        """Means of a split's metrics, each example counted once."""
+        """Means of a split's metrics, each example counted once; of a stateful task, with its state carried."""
         batches = source.evaluation(self.config.batch_size)
-        return evaluate(self.evaluation_step, self.model, self.task, params, batches)
+        carry = None
+        if self.task.stateful:
+            carry = self.devices.divide_state(self.model.initial_state(len(batches[0]["inputs"])))
+        pending = []
+        for batch in batches:
+            carry, sums = self.evaluation_step(params, self.devices.divide_batch(batch), carry)
+            pending.append(sums)
+        total: HostSums = {}
+        for sums in jax.device_get(pending):
+            total = merge(total, sums)
+        return means(total)
 
     def finish(self) -> dict[str, Any]:
         """Test the best parameters and write results.json, last."""
@@ -230,22 +293,10 @@ class Run:
             **_prefixed("val_", best["validation"]),
             "parameters_sha256": {"best": parameters_sha256(self.best), "last": parameters_sha256(self.state.params)},
         }
-        plot_history(self.folder.plot, f"{self.task.name} on {self.splits.dataset}", history, best_epoch)
-        atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
+        if self.devices.is_writer:
+            plot_history(self.folder.plot, f"{self.task.name} on {self.splits.dataset}", history, best_epoch)
+            atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
-
-
-def evaluate(step: Any, model: nn.Module, task: Task, params: Any, batches: Sequence[Batch]) -> dict[str, float]:
-    """Means of the metrics over batches, with the recurrent state carried from one to the next for a stateful task."""
-    total: HostSums = {}
-    carry = model.initial_state(batches[0]["inputs"].shape[0]) if task.stateful else None
-    pending = []
-    for batch in batches:
-        carry, sums = step(params, batch, carry)
-        pending.append(sums)
-    for sums in jax.device_get(pending):
-        total = merge(total, sums)
-    return means(total)
 
 
 def parameters_sha256(params: Any) -> str:

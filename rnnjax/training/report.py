@@ -15,8 +15,12 @@ LINE_SECONDS = 20.0
 class Display:
     """Progress on standard error: a bar in a terminal, otherwise a line now and then."""
 
-    def __init__(self, epochs: int, steps_per_epoch: int, first_step: int, unit: str) -> None:
-        """Begin at `first_step`, of at most `epochs * steps_per_epoch`; speed is in `unit` a second."""
+    def __init__(self, epochs: int, steps_per_epoch: int, first_step: int, unit: str, quiet: bool = False) -> None:
+        """Begin at `first_step`, of at most `epochs * steps_per_epoch`; speed is in `unit` a second.
+
+        With `quiet` nothing is shown: another process of the same run does it.
+        """
+        self.quiet = quiet
         self.unit = unit
         self.epochs = epochs
         self.total = epochs * steps_per_epoch
@@ -28,6 +32,8 @@ class Display:
 
     def update(self, epoch: int, step: int, metrics: Mapping[str, float], examples: float) -> None:
         """Show where the run is; `examples` were trained on since the last update."""
+        if self.quiet:
+            return
         self.examples += examples
         now = time.monotonic()
         elapsed = max(now - self.started, 1e-9)
@@ -46,7 +52,7 @@ class Display:
     def line(self, text: str) -> None:
         """Write a line that stays; in a run of many short epochs, one a second."""
         now = time.monotonic()
-        if self.epochs > 100 and now - self.last_line < 1:
+        if self.quiet or (self.epochs > 100 and now - self.last_line < 1):
             return
         self.last_line = now
         self.clear()
@@ -54,7 +60,7 @@ class Display:
 
     def clear(self) -> None:
         """Take the bar away."""
-        if sys.stderr.isatty():
+        if not self.quiet and sys.stderr.isatty():
             self._write("")
 
     def _write(self, text: str) -> None:

@@ -40,13 +40,3 @@ class StopRequest:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
-
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self.number is not None
-
-    def raise_if_requested(self) -> None:
-        """Raise Stopped if a signal has come."""
-        if self.number is not None:
-            raise Stopped(self.number)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 
 from rnnjax.metrics import Sums
 from rnnjax.task import Task, TrainConfig
+from rnnjax.training.devices import Devices
 
 
 class TrainState(NamedTuple):
@@ -29,6 +30,12 @@ class TrainState(NamedTuple):
         return self.params if self.averaged is None else self.averaged
 
 
+def _places(devices: Devices) -> TrainState:
+    """Where each part of a TrainState is."""
+    copied: Any = devices.copied
+    return TrainState(copied, copied, copied, copied, carry=devices.divided)
+
+
 def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformation:
     """The optimizer that the settings name, for a run of at most `num_steps` steps."""
     if config.schedule == "cosine":
@@ -43,9 +50,15 @@ def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransfo
 
 
 def initial_train_state(
-    model: nn.Module, config: TrainConfig, optimizer: optax.GradientTransformation, batch: Any, stateful: bool
+    model: nn.Module,
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+    batch: Any,
+    stateful: bool,
+    devices: Devices | None = None,
 ) -> TrainState:
-    """The state before the first step, drawn from the seed; `batch` gives shapes and types only."""
+    """The state before the first step, drawn from the seed, on `devices`; `batch` gives shapes and types only."""
+    devices = devices or Devices()
 
     def create(key: Array) -> TrainState:
         params = model.init(key, jnp.zeros_like(batch["inputs"]))["params"]
@@ -54,10 +67,10 @@ def initial_train_state(
             params=params,
             averaged=params if config.ema_decay else None,
             optimizer=optimizer.init(params),
-            carry=model.initial_state(batch["inputs"].shape[0]) if stateful else None,
+            carry=model.initial_state(devices.num_rows(len(batch["inputs"]))) if stateful else None,
         )
 
-    return jax.jit(create)(jax.random.fold_in(jax.random.key(config.seed), 0))
+    return jax.jit(create, out_shardings=_places(devices))(jax.random.fold_in(jax.random.key(config.seed), 0))
 
 
 def dropout_key(seed: int) -> Array:
@@ -75,9 +88,17 @@ def forward(model: nn.Module, params: Any, batch: Any, carry: Any, **options: An
 
 
 def make_train_step(
-    model: nn.Module, task: Task, config: TrainConfig, optimizer: optax.GradientTransformation
+    model: nn.Module,
+    task: Task,
+    config: TrainConfig,
+    optimizer: optax.GradientTransformation,
+    devices: Devices | None = None,
 ) -> Callable[[TrainState, Any, Array], tuple[TrainState, Sums]]:
-    """A function of (state, batch, key) that gives the next state and the batch's metrics. The state is donated."""
+    """A function of (state, batch, key) that gives the next state and the batch's metrics. The state is donated.
+
+    The batch is divided over `devices` (`Devices.divide_batch`), all of them by default.
+    """
+    devices = devices or Devices()
 
     def objective(params: Any, state: TrainState, batch: Any, key: Array) -> tuple[Array, tuple[Any, Sums]]:
         carry, outputs = forward(
@@ -93,7 +114,8 @@ def make_train_step(
         return total / jnp.maximum(count, 1), (carry, sums)
 
     def step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Sums]:
-        gradients, (carry, sums) = jax.grad(objective, has_aux=True)(state.params, state, batch, key)
+        with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
+            gradients, (carry, sums) = jax.grad(objective, has_aux=True)(state.params, state, batch, key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         averaged = state.averaged
@@ -103,14 +125,18 @@ def make_train_step(
             averaged = optax.incremental_update(params, averaged, 1 - decay)
         return TrainState(state.step + 1, params, averaged, optimizer_state, carry), sums
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, out_shardings=(_places(devices), devices.copied))
 
 
-def make_evaluation_step(model: nn.Module, task: Task) -> Callable[[Any, Any, Any], tuple[Any, Sums]]:
+def make_evaluation_step(
+    model: nn.Module, task: Task, devices: Devices | None = None
+) -> Callable[[Any, Any, Any], tuple[Any, Sums]]:
     """A function of (params, batch, carry) that gives the next carry and the batch's metrics."""
+    devices = devices or Devices()
 
     def step(params: Any, batch: Any, carry: Any) -> tuple[Any, Sums]:
-        carry, outputs = forward(model, params, batch, carry, deterministic=True)
+        with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
+            carry, outputs = forward(model, params, batch, carry, deterministic=True)
         return carry, task.loss(outputs, batch)
 
-    return jax.jit(step)
+    return jax.jit(step, out_shardings=(devices.divided, devices.copied))

@@ -45,6 +45,9 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], conte
             patch.setenv("RNNJAX_CACHE_DIR", folders["cache"])
             patch.setenv("TFDS_DATA_DIR", folders["tfds"])
             patch.setenv("RNNJAX_KEEP_PAGES", "0")
+            # The commands set it: after these two lines it goes when the context ends.
+            patch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+            patch.delenv("JAX_COMPILATION_CACHE_DIR")
             patch.setattr(tfds, "_probe", probe)
             # Without most optimizations: these tests run many small programs once.
             jax.config.update("jax_disable_most_optimizations", True)

@@ -42,6 +42,7 @@ CASES = {
     "preset where there is none": Case((*IMDB, "--preset", "large"), "--preset", "'large'"),
     "no number": Case((*IMDB, "--units", "many"), "--units", "whole number", "'many'"),
     "half a unit": Case((*IMDB, "--units", "1.5"), "--units", "whole number", "1.5"),
+    "alone": Case((*IMDB, "--distributed"), "--distributed", "JAX_COORDINATOR_ADDRESS"),
     "no units": Case((*IMDB, "--units", "0"), "--units", "at least 1", "0"),
     "units beyond counting": Case((*IMDB, "--units", "1" + 11 * "0"), "--units", "at most 10000000", "1" + 11 * "0"),
     "embedding beyond counting": Case((*IMDB, "--embedding", "9" * 20), "--embedding", "at most 10000000", "9" * 20),

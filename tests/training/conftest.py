@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rnnjax.cli.runs import get_task
+from rnnjax.training.devices import Devices
 from rnnjax.training.folder import RunFolder, run_settings
 from rnnjax.training.loop import Run
 from rnnjax.training.signals import StopRequest
@@ -56,7 +57,7 @@ def data(tmp_path: Path) -> dict[str, Path]:
 def make_run(data: dict[str, Path], tmp_path: Path) -> Callable[..., Run]:
     """A run of a task in a folder of this name, which is started unless there is one."""
 
-    def make(name: str, folder: str = "run", **settings: Any) -> Run:
+    def make(name: str, folder: str = "run", devices: Devices | None = None, **settings: Any) -> Run:
         task = get_task(name)
         config = task.config(**{"dataset": str(data[name]), "patience": 0, **SETTINGS[name], **settings})
         splits = task.load(config)
@@ -64,7 +65,7 @@ def make_run(data: dict[str, Path], tmp_path: Path) -> Callable[..., Run]:
         if not run_folder.holds_run:
             described = run_settings(name, dataclasses.asdict(config), splits.info, splits.dataset, splits.fingerprint)
             run_folder.start(described, splits.vocabulary, overwrite=False)
-        return Run(task, config, splits, run_folder)
+        return Run(task, config, splits, run_folder, devices)
 
     return make
 

@@ -1,0 +1,90 @@
+"""Settings of the process: compiled programs are kept, and whatever lies in their place does no harm."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rnnjax.cli import host
+from rnnjax.data import cache
+
+ROOT = Path(__file__).parents[2]
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda entry: entry.write_bytes(entry.read_bytes()[: entry.stat().st_size // 2]),
+    "empty": lambda entry: entry.write_bytes(b""),
+    "foreign": lambda entry: entry.write_bytes(b"of another program\n" * 9),
+}
+
+
+def predict(run: Path, cache_folder: str) -> subprocess.CompletedProcess[str]:
+    """`predict.py` in a process of its own, which compiles some programs."""
+    return subprocess.run(
+        [sys.executable, ROOT / "predict.py", "--workdir", run, "--text", "it was fine"],
+        capture_output=True, text=True, env={**os.environ, "RNNJAX_CACHE_DIR": cache_folder},
+    )  # fmt: skip
+
+
+def test_a_broken_program_is_discarded_and_written_anew(imdb_run: Path, tmp_path: Path) -> None:
+    first = predict(imdb_run, str(tmp_path))
+    assert (first.returncode, first.stderr) == (0, "")
+    entries = {path: path.read_bytes() for path in tmp_path.rglob("*-cache")}
+    assert any(path.name.startswith("jit_run-") for path in entries)
+    for number, (name, damage) in enumerate(DAMAGES.items()):
+        for path in sorted(entries)[number :: len(DAMAGES)]:
+            damage(path)
+            assert path.read_bytes() != entries[path], name
+    second = predict(imdb_run, str(tmp_path))
+    assert (second.returncode, second.stdout, second.stderr) == (0, first.stdout, "")
+    sizes = {path: path.stat().st_size for path in tmp_path.rglob("*-cache")}
+    # Compiled again: the same but for the seconds that it took.
+    assert sizes == {path: pytest.approx(len(content), rel=0.05, abs=50) for path, content in entries.items()}
+    written = {path: path.stat().st_mtime_ns for path in sizes}
+    assert predict(imdb_run, str(tmp_path)).stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*-cache")} == written, "all were used"
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(imdb_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    ended = predict(imdb_run, str(tmp_path / "file" / "below"))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("\t") == 1
+
+
+@pytest.mark.parametrize(("folder", "named"), [("", None), ("{tmp_path}", "{tmp_path}/own"), (None, None)])
+def test_where_programs_are_kept(
+    folder: str | None, named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name, appauthor: str(tmp_path / "home" / name))
+    for variable, value in (("RNNJAX_CACHE_DIR", folder), ("JAX_COMPILATION_CACHE_DIR", named)):
+        monkeypatch.setenv(variable, "")  # so that it goes after the test
+        monkeypatch.delenv(variable)
+        if value is not None:
+            monkeypatch.setenv(variable, value.format(tmp_path=tmp_path))
+    host.keep_programs()
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if folder == "":
+        assert chosen is None
+    elif named:
+        assert chosen == f"{tmp_path}/own"
+    else:
+        assert chosen is not None
+        assert Path(chosen).parent == tmp_path / "home" / "rnnjax" / "programs"
+    assert list(tmp_path.iterdir()) == [], "nothing is made before something is compiled"
+
+
+def test_old_programs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNJAX_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "MAX_BYTES", 2500)
+    entries = [tmp_path / "programs" / processor / f"jit_{processor}-0-cache" for processor in "abc"]
+    for age, entry in enumerate(entries):
+        entry.parent.mkdir(parents=True)
+        entry.write_bytes(bytes(1000))
+        os.utime(entry, (1000 - age, 1000 - age))
+    (tmp_path / "data.npz").write_bytes(bytes(5000))
+    host.keep_programs()
+    assert [entry.exists() for entry in entries] == [True, True, False]
+    assert (tmp_path / "data.npz").exists()
