@@ -1,5 +1,7 @@
 """`Sequential`, and rnnjax's own models as one."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -33,19 +35,25 @@ def variables():
 
 
 def test_layers_run_in_turn_on_their_own_parameters(variables):
-    params = variables["params"]
-    x = rnnjax.Embedding(5, 3).apply({"params": params["embedding"]}, TOKENS)
-    x = rnnjax.LSTM(4).apply({"params": params["lstm"]}, x, mask=TOKENS != 0)
-    x = rnnjax.Bidirectional(rnnjax.GRU(2)).apply({"params": params["both"]}, x, mask=TOKENS != 0)
-    want = np.tanh(np.asarray(nn.Dense(2).apply({"params": params["dense"]}, x)))
+
+    @jax.jit
+    def run(params):
+        x = rnnjax.Embedding(5, 3).apply({"params": params["embedding"]}, TOKENS)
+        x = rnnjax.LSTM(4).apply({"params": params["lstm"]}, x, mask=TOKENS != 0)
+        x = rnnjax.Bidirectional(rnnjax.GRU(2)).apply({"params": params["both"]}, x, mask=TOKENS != 0)
+        return nn.Dense(2).apply({"params": params["dense"]}, x)
+
+    want = np.tanh(run(variables["params"]))
     for model, keywords in [(make_model(), {"mask": TOKENS != 0}), (make_model(mask_zero=True), {})]:
         got = jax.jit(lambda tokens, model=model, keywords=keywords: model.apply(variables, tokens, **keywords))(TOKENS)
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
 
 
 def test_lengths_and_zeros_both_mask(variables):
-    got = make_model(mask_zero=True).apply(variables, TOKENS, lengths=np.asarray([2, 4, 4]))
-    want = make_model().apply(variables, TOKENS, mask=(TOKENS != 0) & np.asarray([[1, 1, 0, 0]] + 2 * [[1] * 4], bool))
+    got = jax.jit(make_model(mask_zero=True).apply)(variables, TOKENS, lengths=np.asarray([2, 4, 4]))
+    want = jax.jit(make_model().apply)(
+        variables, TOKENS, mask=(TOKENS != 0) & np.asarray([[1, 1, 0, 0]] + 2 * [[1] * 4], bool)
+    )
     np.testing.assert_array_equal(got, want)
 
 
@@ -54,9 +62,10 @@ def test_states_are_carried(variables):
     layers["dense"] = nn.Dense(2)
     model = Sequential(layers)
     variables = jax.jit(model.init)(jax.random.key(1), TOKENS)
-    states, whole = model.apply(variables, TOKENS, return_state=True)
-    before, first = model.apply(variables, TOKENS[:, :2], return_state=True)
-    after, second = model.apply(variables, TOKENS[:, 2:], initial_state=before, return_state=True)
+    run = jax.jit(functools.partial(model.apply, return_state=True))
+    states, whole = run(variables, TOKENS)
+    before, first = run(variables, TOKENS[:, :2])
+    after, second = run(variables, TOKENS[:, 2:], initial_state=before)
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, rtol=0, atol=1e-6)
     assert len(after) == 1
     np.testing.assert_allclose(after[0].c, states[0].c, rtol=0, atol=1e-6)
