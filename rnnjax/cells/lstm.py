@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -73,8 +74,11 @@ class LSTMOptions(CellOptions):
             raise ValueError(f"{name} expects 0 <= cell_zoneout_rate < 1; got {self.cell_zoneout_rate}.")
         if self.coupled_gates and not (self.input_gate and self.forget_gate):
             raise ValueError(f"{name} expects both input and forget gate with coupled_gates; one is absent.")
-        if self.proj_size is not None and self.proj_size < 1:
-            raise ValueError(f"{name} expects proj_size, an integer >= 1 or None; got {self.proj_size}.")
+        if self.full_gate_recurrence and not (self.input_gate or self.forget_gate or self.output_gate):
+            raise ValueError(f"{name} expects a gate with full_gate_recurrence; all are absent.")
+        size = self.proj_size
+        if size is not None and (not isinstance(size, int | np.integer) or size < 1):
+            raise ValueError(f"{name} expects proj_size, an integer >= 1 or None; got {size}.")
         if self.cell_clip is not None and self.cell_clip <= 0:
             raise ValueError(f"{name} expects cell_clip > 0 or None; got {self.cell_clip}.")
 

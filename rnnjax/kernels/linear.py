@@ -67,11 +67,12 @@ def _backward(
     parallel: bool, reverse: bool, kept: tuple[Array, Array, Array], gradient: Array
 ) -> tuple[Array, Array, Array]:
     decay, h, initial = kept
+    if decay.shape[0] == 0:
+        return decay, gradient, jnp.zeros_like(initial)
     # A step's state enters the next one's with that one's decay.
     following = _before(decay, jnp.zeros_like(initial), not reverse)
     through = _run(parallel, not reverse, following, gradient, jnp.zeros_like(initial))
-    first = decay[:0].sum(axis=0) if decay.shape[0] == 0 else (decay * through)[-1 if reverse else 0]
-    return through * _before(h, initial, reverse), through, first
+    return through * _before(h, initial, reverse), through, (decay * through)[-1 if reverse else 0]
 
 
 linear_recurrence.defvjp(_forward, _backward)

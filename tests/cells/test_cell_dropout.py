@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.errors import InvalidRngError
-from oracles import CASES
+from oracles import CASES, EVERY_CASE
 
 from rnnjax.cells.base import Constants
 
@@ -91,3 +91,44 @@ def test_without_a_key_the_error_is_the_one_of_flax():
     cell = case.make_cell(H, dropout_rate=0.5, deterministic=False)
     with pytest.raises(InvalidRngError, match="dropout"):
         cell.apply(variables, cell.initial_state(B), jnp.ones((B, D)))
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("lstm", "scan"), ("lstm", "fused"), ("gru_before", "scan"), ("gru_before", "fused"), ("indrnn", "scan")],
+)
+def test_weight_drop_is_one_mask_of_the_kernel_for_all_steps_and_examples(name, way, x64):
+    """The call is that of a plain layer with the masked kernel, in values and in gradients."""
+    case, features = EVERY_CASE[name], 8
+    params, x = case.random_params(1, D, features), np.random.default_rng(2).standard_normal((B, 4, D))
+    layer = case.make_layer(features, weight_drop_rate=0.4, deterministic=False, implementation=way)
+    plain = case.make_layer(features, implementation="scan")
+    _, drawn = layer.apply(
+        {"params": {"recurrence": params}},
+        x,
+        rngs={"dropout": jax.random.key(4)},
+        capture_intermediates=lambda module, method: method == "constants",
+        mutable=["intermediates"],
+    )
+    mask = drawn["intermediates"]["recurrence"]["constants"][0].kernel_mask
+    assert mask.shape == params["recurrent_kernel"].shape
+    np.testing.assert_allclose(np.unique(mask), [0, 1 / 0.6], rtol=1e-6)
+
+    def loss(params, x, model, kernel_mask):
+        params = {**params, "recurrent_kernel": params["recurrent_kernel"] * kernel_mask}
+        y = model.apply({"params": {"recurrence": params}}, x, rngs={"dropout": jax.random.key(4)})
+        return jnp.sum(jnp.sin(3 * y)), y
+
+    run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
+    dropped, masked = run(params, x, layer, 1.0), run(params, x, plain, mask)
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=0, atol=1e-6), dropped, masked)
+    gradient = np.asarray(dropped[1][0]["recurrent_kernel"])
+    np.testing.assert_array_equal(gradient[np.asarray(mask) == 0], 0)
+    assert np.any(gradient != 0)
+
+
+def test_the_share_of_dropped_weights_is_the_rate():
+    cell = CASES["lstm"].make_cell(50, weight_drop_rate=0.3, deterministic=False)
+    constants = cell.apply({}, (B, D), rngs={"dropout": jax.random.key(0)}, method="constants")
+    assert np.mean(np.asarray(constants.kernel_mask) == 0) == pytest.approx(0.3, abs=0.02)
+    assert cell.apply({}, (B, D), True, method="constants") == Constants()

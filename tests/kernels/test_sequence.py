@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax.kernels.sequence import mask_from_lengths, select, sigmoid, zero_where_masked
+from rnnjax.kernels.sequence import mask_from_lengths, normalise, select, sigmoid, zero_where_masked
 
 
 def test_sigmoid_is_the_logistic_function_with_its_derivative(x64):
@@ -44,3 +44,24 @@ def test_zero_where_masked_stops_nan_in_values_and_gradients():
     np.testing.assert_array_equal(zero_where_masked(mask, x), [[[1, 2], [0, 0]], [[0, 0], [3, 4]]])
     gradient = jax.grad(lambda x: jnp.sum(zero_where_masked(mask, x) ** 2))(x)
     np.testing.assert_array_equal(gradient, [[[2, 4], [0, 0]], [[0, 0], [6, 8]]])
+
+
+def test_normalise_takes_each_group_by_itself(x64):
+    rng = np.random.default_rng(0)
+    x, scale = rng.standard_normal((4, 2, 12)) * 3 + 5, rng.standard_normal(12)
+    for groups, ends in [((1,), [12]), ((2, 1), [8, 12]), ((1, 1, 1), [4, 8, 12]), ((1, 3), [3, 12])]:
+        parts = np.split(x, ends[:-1], axis=-1)
+        normal = [
+            (part - part.mean(axis=-1, keepdims=True)) / np.sqrt(part.var(axis=-1, keepdims=True) + 1e-5)
+            for part in parts
+        ]
+        got = normalise(jnp.asarray(x), jnp.asarray(scale), groups)
+        np.testing.assert_allclose(got, np.concatenate(normal, axis=-1) * scale, rtol=0, atol=1e-12)
+
+
+def test_normalise_of_equal_values_is_zero_with_finite_gradients():
+    x, scale = jnp.full((2, 4), 7.0), jnp.ones(4)
+    np.testing.assert_array_equal(normalise(x, scale, (1,)), np.zeros((2, 4)))
+    gradient = jax.grad(lambda x: jnp.sum(normalise(x, scale, (1,)) * jnp.arange(4.0)[None]))(x)
+    expected = (np.arange(4) - 1.5) / np.sqrt(1e-5)
+    np.testing.assert_allclose(gradient, np.tile(expected, (2, 1)), rtol=1e-5)
