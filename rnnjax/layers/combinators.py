@@ -164,6 +164,8 @@ class Stack(nn.Module):
         if layers is not self.layers or not all(map(_is_layer, layers)):
             came = ", ".join(type(layer).__name__ for layer in layers)
             raise ValueError(f"Stack expects a list of recurrent layers, such as [LSTM(64), LSTM(32)]; got {came}.")
+        if not 0 <= self.dropout_rate < 1:
+            raise ValueError(f"Stack expects 0 <= dropout_rate < 1; got {self.dropout_rate}.")
         super().__post_init__()
 
     @property

@@ -163,12 +163,12 @@ class RecurrentLayer(LayerOptions, nn.Module):
         x, mask, resets = jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1), (x, mask, resets))  # [T, B, ...]
         z = cell.project(x if self.chunk_size is None else x[:1], constants)  # [T, B, G]
         fresh = cell.initial_state(cell.state_shape(z.shape[1:]), z.dtype)
-        carried = None
-        if self.stateful:
+        carried, initial = None, fresh
+        if self.stateful and (self.has_variable("carry", "state") or self.is_mutable_collection("carry")):
             carried = self.variable("carry", "state", lambda: fresh)
+            held = jax.lax.stop_gradient(carried.value)
             if initial_state is None:
-                initial_state = jax.tree.map(unflat, carried.value)
-        initial = fresh
+                initial = like(name, 'the collection "carry", if it is there, to hold a state', fresh, held)
         if initial_state is not None:
             expected = jax.tree.map(unflat, fresh)
             initial = jax.tree.map(flat, like(name, "an initial_state", expected, initial_state))
