@@ -8,6 +8,9 @@
                                                                     counts, but in a GRU
     GRU with      bias [3*H],              bias [2, 3*H]            bias_ih [3*H], bias_hh [3*H]
     reset_after   recurrent_bias [3*H]
+    ConvLSTM      kernel [*K, C, 4*H],     the same                 none
+                  recurrent_kernel
+                  [*K, H, 4*H]
     dense         kernel [D, F], bias [F]  kernel [D, F], bias [F]  weight [F, D], bias [F]
     embedding     embedding [V, F]         embeddings [V, F]        weight [V, F]
 
@@ -15,6 +18,7 @@ Sources: the `call` methods of `SimpleRNNCell`, `LSTMCell` and `GRUCell` in Kera
 `nn.LSTM` and `nn.GRU` in PyTorch. A *part* is a cell, an `nn.Dense` or an `Embedding`: what has weights of its own.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +27,7 @@ from flax import linen as nn
 
 from rnnjax.cells import gru, lstm
 from rnnjax.cells.base import Cell
+from rnnjax.cells.conv_lstm import ConvLSTMCell
 from rnnjax.cells.gru import GRUCell
 from rnnjax.cells.lstm import LSTMCell
 from rnnjax.cells.simple import SimpleRNNCell
@@ -31,17 +36,31 @@ Gates = tuple[str, ...]
 Shapes = dict[str, tuple[int | str, ...]]
 """Of each array; a letter stands for any width."""
 
-OURS: Mapping[type[Cell], Gates] = {SimpleRNNCell: ("candidate",), LSTMCell: lstm.GATES, GRUCell: gru.GATES}
+OURS: Mapping[type[Cell], Gates] = {
+    SimpleRNNCell: ("candidate",),
+    LSTMCell: lstm.GATES,
+    GRUCell: gru.GATES,
+    ConvLSTMCell: lstm.GATES,
+}
 KERAS: Mapping[type[Cell], Gates] = {
     SimpleRNNCell: ("candidate",),
     LSTMCell: ("input", "forget", "candidate", "output"),
     GRUCell: ("update", "reset", "candidate"),
+    ConvLSTMCell: ("input", "forget", "candidate", "output"),
 }
 TORCH: Mapping[type[Cell], Gates] = {
     SimpleRNNCell: ("candidate",),
     LSTMCell: ("input", "forget", "candidate", "output"),
     GRUCell: ("reset", "update", "candidate"),
 }
+
+KNOWN_OPTIONS = {
+    "features", "use_bias", "reset_after", "dropout_rate", "recurrent_dropout_rate",
+    "kernel_init", "recurrent_kernel_init", "bias_init", "forget_bias", "update_bias",
+    "kernel_size", "strides", "padding", "kernel_dilation", "weight_drop_rate",
+    "dtype", "param_dtype", "matmul_dtype", "deterministic", "parent", "name",
+}  # fmt: skip
+"""Options of a cell that others have too, or that change nothing but rounding in what it computes from its weights."""
 
 
 def reorder(array: Any, source: Gates, target: Gates) -> Any:
@@ -129,7 +148,8 @@ def keras_shapes(part: Any) -> Shapes:
         return _plain_shapes(part)
     _check_counterpart("Keras", KERAS, part)
     columns = part.num_blocks * part.features
-    shapes: Shapes = {"kernel": ("D", columns), "recurrent_kernel": (part.features, columns)}
+    window = tuple(part.kernel_size) if isinstance(part, ConvLSTMCell) else ()
+    shapes: Shapes = {"kernel": (*window, "D", columns), "recurrent_kernel": (*window, part.features, columns)}
     if part.use_bias:
         shapes["bias"] = (2, columns) if _has_two_biases(part) else (columns,)
     return shapes
@@ -169,11 +189,19 @@ def _has_two_biases(part: Any) -> bool:
 
 
 def _check_counterpart(framework: str, layout: Mapping[type[Cell], Gates], cell: Cell) -> None:
-    if type(cell) not in layout or getattr(cell, "peephole", False):
+    """Raise ValueError where a framework has no such cell, or not with these options."""
+    if type(cell) not in layout or _options_of_its_own(cell):
         raise ValueError(
-            f"{describe(cell)} has no counterpart in {framework}, "
-            "which has simple RNN, LSTM without peepholes, and GRU."
+            f"{describe(cell)} has no counterpart in {framework} that could be converted: "
+            "expected a simple RNN, LSTM or GRU cell without such options."
         )
+
+
+def _options_of_its_own(cell: Cell) -> list[str]:
+    """Options that change a cell's equations and are known to us alone; also those that are yet to come."""
+    known = KNOWN_OPTIONS | ({"activation_fn"} if isinstance(cell, SimpleRNNCell) else set())
+    fields = [field for field in dataclasses.fields(cell) if field.name not in known]
+    return [field.name for field in fields if getattr(cell, field.name) != field.default]
 
 
 def _check(part: Any, arrays: Mapping[str, Any], shapes: Shapes) -> None:
@@ -186,8 +214,8 @@ def _check(part: Any, arrays: Mapping[str, Any], shapes: Shapes) -> None:
 
 
 def describe(part: Any) -> str:
-    """A part in a message: `LSTMCell(64)`, with the options that decide which weights it has."""
-    options = [str(part.features)]
-    options += [f"{name}=False" for name in ("use_bias", "reset_after") if not getattr(part, name, True)]
-    options += ["peephole=True"] if getattr(part, "peephole", False) else []
-    return f"{type(part).__name__}({', '.join(options)})"
+    """A part in a message: `LSTMCell(64)`, with the options that decide whether and how it is converted."""
+    names = [name for name in ("use_bias", "reset_after") if not getattr(part, name, True)]
+    names += _options_of_its_own(part) if isinstance(part, Cell) else []
+    options = [f"{name}={getattr(part, name)!r}" for name in names]
+    return f"{type(part).__name__}({', '.join([str(part.features), *options])})"
