@@ -73,22 +73,23 @@ def arrange(found: Sequence[Found], settings: Settings) -> Contents:
     """
     by_name = {one.name: one for one in found}
     order = _default_order(found) if settings.layers is None else list(settings.layers)
-    missing = by_name.keys() - set(order)
-    unknown = [name for name in order if name not in by_name and name not in FUNCTIONS]
-    if missing or unknown or len(set(order) & by_name.keys()) < sum(name in by_name for name in order):
+    functions = [name for name in order if name not in by_name]
+    if sorted(name for name in order if name in by_name) != sorted(by_name) or not set(functions) <= FUNCTIONS.keys():
         raise ValueError(
             f"expected layers to name each of {', '.join(by_name)} once, and functions of {', '.join(FUNCTIONS)}; "
             f"got {', '.join(order)}."
         )
     last = [name for name in order if name in by_name and isinstance(by_name[name].layer, RECURRENT)][-1:]
     layers: dict[str, Any] = {}
-    for name in order:
-        if name not in by_name:
-            layers[name if name not in layers else f"{name}_{len(layers)}"] = FUNCTIONS[name]
+    for number, name in enumerate(order):
+        if name in functions:
+            layers[name if functions.count(name) == 1 else f"{name}_at_{number}"] = FUNCTIONS[name]
         elif name in last and not settings.return_sequences:
             layers[name] = by_name[name].layer.clone(return_sequences=False)
         else:
             layers[name] = by_name[name].layer
+    if len(layers) < len(order):
+        raise ValueError(f"expected layers of different names; got {', '.join(order)}.")
     ordered = [by_name[name] for name in order if name in by_name]
     params = {one.name: one.params for one in ordered}
     return checked(Contents(Sequential(layers), params, [arrays for one in ordered for arrays in one.arrays]))

@@ -62,7 +62,7 @@ def model_from_config(config: Any) -> tuple[Sequential, list[Placed]]:
     Raises:
         ValueError: it is not a chain of layers, or has a layer or option that cannot be carried over.
     """
-    layers: dict[str, Any] = {}
+    named: list[tuple[str, Any]] = []
     placed = []
     mask_zero = False
     groups = _groups(config)
@@ -75,11 +75,14 @@ def model_from_config(config: Any) -> tuple[Sequential, list[Placed]]:
                 raise _refusal(options, "mask_zero, which only the first layer may have", True)
             mask_zero = True
         if layer is not None:
-            layers[name] = layer
+            named.append((name, layer))
         if kind in GROUPS:
             placed.append(Placed(layer, (name,), groups[name]))
         if function != "linear":
-            layers[name if layer is None else f"{name}_{function}"] = FUNCTIONS[function]
+            named.append((name if layer is None else f"{name}_{function}", FUNCTIONS[function]))
+    layers = dict(named)
+    if len(layers) < len(named):
+        raise ValueError(f"expected layers of different names; got {', '.join(name for name, _ in named)}.")
     return Sequential(layers, mask_zero=mask_zero), placed
 
 
@@ -101,9 +104,8 @@ def _chain(config: Any) -> list[dict[str, Any]]:
         tensors = list(_tensors([node["args"] for node in nodes]))
         others = list(_tensors([node["kwargs"] for node in nodes]))
         if len(nodes) != 1 or tensors != before or any(name not in masks for name in others):
-            raise ValueError(
-                f"layer {entry['name']!r}: expected one input, the layer before it; got {tensors + others}."
-            )
+            came = ", ".join(tensors + others) or "none"
+            raise ValueError(f"layer {entry['name']!r}: expected one input, the layer before it; got {came}.")
         chain.append(entry)
         before = [entry["name"]]
     outputs = list(_names(config["config"]["output_layers"]))
@@ -344,6 +346,8 @@ def _class_and_options(layer: Any) -> tuple[str, dict[str, Any]]:
 def _recurrent_class_and_options(layer: RecurrentLayer) -> tuple[str, dict[str, Any]]:
     cell: Any = layer.make_cell(parent=None)
     keras_shapes(cell)  # raises where Keras has no such cell
+    if type(cell) not in CLASS_OF:
+        raise ValueError(f"{type(cell).__name__} cannot be written to a file of Keras; to_keras gives its arrays.")
     options = {
         "units": cell.features,
         "use_bias": cell.use_bias,

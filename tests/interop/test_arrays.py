@@ -125,3 +125,20 @@ def test_what_from_torch_refuses(layer, change, message):
 def test_parameters_that_are_missing():
     with pytest.raises(ValueError, match="expected parameters of recurrence; got only forward"):
         to_keras(rnnjax.LSTM(H), {"forward": {}})
+
+
+@pytest.mark.parametrize(
+    ("layer", "option"),
+    [
+        (rnnjax.LSTM(H, proj_size=2), "proj_size=2"),
+        (rnnjax.LSTM(H, coupled_gates=True), "coupled_gates=True"),
+        (rnnjax.LSTM(H, cell_clip=1.0), "cell_clip=1.0"),
+        (rnnjax.GRU(H, zoneout_rate=0.1), "zoneout_rate=0.1"),
+        (rnnjax.SimpleRNN(H, layer_norm=True), "layer_norm=True"),
+    ],
+)
+def test_equations_of_our_own(layer, option):
+    """Weights of the same shapes would pass, and the outputs be others."""
+    for framework, convert in (("Keras", to_keras), ("PyTorch", to_torch)):
+        with pytest.raises(ValueError, match=f"{option}.* has no counterpart in {framework} that could be converted"):
+            convert(layer, {"recurrence": {}})

@@ -120,6 +120,10 @@ def change_config(path, change):
             archive.writestr(name, content)
 
 
+def one_more(layers):
+    layers.append({**layers[9], "config": {**layers[9]["config"], "name": "more"}})
+
+
 def drop_class(layers):
     del layers[3]["class_name"]
 
@@ -144,7 +148,8 @@ def drop_class(layers):
         (lambda layers: layers[6]["config"].update(units=-1), r"LSTM expects features, an integer >= 1; got -1"),
         (drop_class, r"expected a model that Keras 3 saved; it cannot be read \(KeyError: 'class_name'\)"),
         (lambda layers: layers.clear(), "expected layers with weights; got none"),
-        (lambda layers: layers.append(layers[9]), "expected weights at layers/dense_2/vars; the file has none there"),
+        (lambda layers: layers.append(layers[9]), "expected layers of different names"),
+        (one_more, "expected weights at layers/dense_2/vars; the file has none there"),
     ],
 )
 def test_a_configuration_that_cannot_be_used(change, message, keras_file):
@@ -289,6 +294,11 @@ def test_what_keras_has_not(tmp_path):
         variables = random_variables(layer, np.zeros((1, 1, 2), np.float32))
         with pytest.raises(ValueError, match=message):
             save(tmp_path / "model.keras", layer, variables)
+    conv = rnnjax.ConvLSTM(2, kernel_size=(3,))
+    with pytest.raises(
+        ValueError, match="ConvLSTMCell cannot be written to a file of Keras"
+    ):
+        save(tmp_path / "model.keras", conv, random_variables(conv, np.zeros((1, 1, 5, 2), np.float32)))
     assert not list(tmp_path.iterdir())
 
 
