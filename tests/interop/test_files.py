@@ -295,9 +295,7 @@ def test_what_keras_has_not(tmp_path):
         with pytest.raises(ValueError, match=message):
             save(tmp_path / "model.keras", layer, variables)
     conv = rnnjax.ConvLSTM(2, kernel_size=(3,))
-    with pytest.raises(
-        ValueError, match="ConvLSTMCell cannot be written to a file of Keras"
-    ):
+    with pytest.raises(ValueError, match="ConvLSTMCell cannot be written to a file of Keras"):
         save(tmp_path / "model.keras", conv, random_variables(conv, np.zeros((1, 1, 5, 2), np.float32)))
     assert not list(tmp_path.iterdir())
 
