@@ -29,11 +29,9 @@ class Devices:
         self.mesh = Mesh(np.asarray(jax.devices() if devices is None else devices), (AXIS,), (AxisType.Auto,))
         self.divided = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self.copied = NamedSharding(self.mesh, PartitionSpec())
-
-    @property
-    def is_writer(self) -> bool:
+        self.num_processes = jax.process_count()
+        self.is_writer = jax.process_index() == 0
         """Whether this process is the one that writes the run folder and speaks to the user."""
-        return jax.process_index() == 0
 
     def num_rows(self, count: int) -> int:
         """`count` rows, and those that have to be added so that each device has as many."""
@@ -73,6 +71,8 @@ class Devices:
 
     def agree(self, number: int) -> int:
         """The largest of the numbers that the processes give; all have to ask."""
+        if self.num_processes == 1:
+            return number
         return int(multihost_utils.process_allgather(np.asarray(number)).max())
 
     def have_same(self, value: Any) -> bool:

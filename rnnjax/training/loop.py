@@ -158,7 +158,7 @@ class Run:
             progress.batch = number + 1
             is_last = progress.batch == len(batches)
             decision = 0
-            if not is_last and (jax.process_count() == 1 or progress.batch % STEPS_IN_FLIGHT == 0):
+            if not is_last and (self.devices.num_processes == 1 or progress.batch % STEPS_IN_FLIGHT == 0):
                 decision = self.decide(stop, time.monotonic() - self.saved_at > MOST_SECONDS_LOST)
             if is_last or decision:
                 done, pending = pending, []

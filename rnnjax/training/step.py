@@ -1,13 +1,14 @@
 """Training and evaluation of one batch, as pure functions of the state."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from rnnjax.metrics import Sums
 from rnnjax.task import Task, TrainConfig
@@ -28,6 +29,32 @@ class TrainState(NamedTuple):
     def evaluated(self) -> Any:
         """The parameters that are evaluated and kept as best."""
         return self.params if self.averaged is None else self.averaged
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class PackedSums(Mapping[str, Array]):
+    """`Sums` in one array: what a host fetches of each step costs time for each array."""
+
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    pairs: Float[Array, "M 2"]
+
+    @classmethod
+    def pack(cls, sums: Sums) -> "PackedSums":
+        """Put all sums and counts together."""
+        return cls(tuple(sums), jnp.stack([jnp.stack(pair) for pair in sums.values()]))
+
+    def __getitem__(self, name: str) -> Float[Array, "2"]:
+        """Sum and count of a metric."""
+        return self.pairs[self.names.index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the metrics."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """How many metrics there are."""
+        return len(self.names)
 
 
 def _places(devices: Devices) -> TrainState:
@@ -93,7 +120,7 @@ def make_train_step(
     config: TrainConfig,
     optimizer: optax.GradientTransformation,
     devices: Devices | None = None,
-) -> Callable[[TrainState, Any, Array], tuple[TrainState, Sums]]:
+) -> Callable[[TrainState, Any, Array], tuple[TrainState, PackedSums]]:
     """A function of (state, batch, key) that gives the next state and the batch's metrics. The state is donated.
 
     The batch is divided over `devices` (`Devices.divide_batch`), all of them by default.
@@ -113,7 +140,7 @@ def make_train_step(
         total, count = sums["loss"]
         return total / jnp.maximum(count, 1), (carry, sums)
 
-    def step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Sums]:
+    def step(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, PackedSums]:
         with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
             gradients, (carry, sums) = jax.grad(objective, has_aux=True)(state.params, state, batch, key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
@@ -123,20 +150,20 @@ def make_train_step(
             # The first steps count fully: an average that starts at the initial weights would keep them for long.
             decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
             averaged = optax.incremental_update(params, averaged, 1 - decay)
-        return TrainState(state.step + 1, params, averaged, optimizer_state, carry), sums
+        return TrainState(state.step + 1, params, averaged, optimizer_state, carry), PackedSums.pack(sums)
 
     return jax.jit(step, donate_argnums=0, out_shardings=(_places(devices), devices.copied))
 
 
 def make_evaluation_step(
     model: nn.Module, task: Task, devices: Devices | None = None
-) -> Callable[[Any, Any, Any], tuple[Any, Sums]]:
+) -> Callable[[Any, Any, Any], tuple[Any, PackedSums]]:
     """A function of (params, batch, carry) that gives the next carry and the batch's metrics."""
     devices = devices or Devices()
 
-    def step(params: Any, batch: Any, carry: Any) -> tuple[Any, Sums]:
+    def step(params: Any, batch: Any, carry: Any) -> tuple[Any, PackedSums]:
         with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
             carry, outputs = forward(model, params, batch, carry, deterministic=True)
-        return carry, task.loss(outputs, batch)
+        return carry, PackedSums.pack(task.loss(outputs, batch))
 
     return jax.jit(step, out_shardings=(devices.divided, devices.copied))
