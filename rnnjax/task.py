@@ -78,6 +78,8 @@ class TrainConfig:
     """Scale gradients down to this global norm; 0 disables."""
     ema_decay: Rate = 0.0
     """Evaluate and keep an exponential moving average of the weights with this decay a step; 0 disables."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type of the operands of matrix products. Sums, states, weights and the optimizer are float32 with either."""
     patience: OptionalCount | Literal["auto"] = 3
     """Stop after this many epochs without a lower val_loss; 0 never stops early; auto: 3, or as many as make 450 steps
     where the data are small. The best weights are kept anyway."""
@@ -90,6 +92,11 @@ class TrainConfig:
         """
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             check_value(f"--{name.replace('_', '-')}", kind, getattr(self, name))
+
+    @property
+    def matmul_dtype(self) -> str | None:
+        """What models and layers take for this `precision`."""
+        return None if self.precision == "float32" else self.precision
 
 
 def check_value(option: str, kind: Any, value: Any) -> None:

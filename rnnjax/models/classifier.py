@@ -1,11 +1,14 @@
 """Text classifier: embedding, a recurrent encoder, one dense layer."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from rnnjax.layers.embedding import Embedding
+from rnnjax.models.output import output_layer
 
 
 class Classifier(nn.Module):
@@ -19,6 +22,8 @@ class Classifier(nn.Module):
     embedding_size: int
     encoder: nn.Module
     """A layer that gives one vector a sequence: `LSTM(64, return_sequences=False)`, a `Stack` that ends in one, ..."""
+    matmul_dtype: Any = None
+    """Type to which the operands of the output layer's products are rounded; those of the encoder are its own."""
 
     @nn.compact
     def __call__(
@@ -33,7 +38,8 @@ class Classifier(nn.Module):
         encoder = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)
         x = encoder(x, lengths=lengths)  # [B, H]
         num_logits = 1 if self.num_classes == 2 else self.num_classes
-        return nn.Dense(num_logits, kernel_init=nn.initializers.glorot_uniform(), name="output")(x)
+        logits: Float[Array, "B C"] = output_layer(num_logits, self.matmul_dtype)(x)
+        return logits
 
 
 def probabilities(logits: Float[Array, "B C"]) -> Float[Array, "B C"]:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from rnnjax.cells.base import State
 from rnnjax.layers.combinators import Stack
 from rnnjax.layers.embedding import Embedding
+from rnnjax.models.output import output_layer
 
 
 class LanguageModel(nn.Module):
@@ -21,6 +22,8 @@ class LanguageModel(nn.Module):
     """Layers that return sequences."""
     dropout_rate: float = 0.0
     """Share of the last layer's outputs dropped before the dense layer."""
+    matmul_dtype: Any = None
+    """Type to which the operands of the dense layer's products are rounded; those of the stack are its layers' own."""
 
     def initial_state(self, batch_size: int) -> tuple[State, ...]:
         """The state before any text."""
@@ -46,6 +49,5 @@ class LanguageModel(nn.Module):
         if return_state:
             state, x = x  # [B, T, H]
         x = nn.Dropout(self.dropout_rate, deterministic=deterministic)(x)
-        dense = nn.Dense(self.vocabulary_size, kernel_init=nn.initializers.glorot_uniform(), name="output")
-        logits: Float[Array, "B T V"] = dense(x)
+        logits: Float[Array, "B T V"] = output_layer(self.vocabulary_size, self.matmul_dtype)(x)
         return (state, logits) if return_state else logits

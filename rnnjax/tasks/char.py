@@ -155,10 +155,11 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
             config.units,
             dropout_rate=config.dropout if number else 0.0,
             recurrent_dropout_rate=config.recurrent_dropout,
+            matmul_dtype=config.matmul_dtype,
         )
         for number in range(config.layers)
     ]
-    return LanguageModel(info["vocabulary_size"], config.embedding, Stack(layers), config.dropout)
+    return LanguageModel(info["vocabulary_size"], config.embedding, Stack(layers), config.dropout, config.matmul_dtype)
 
 
 def loss(logits: Float[Array, "B T V"], batch: Batch) -> Sums:

@@ -247,17 +247,23 @@ def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The model that `--model` and `--cell` name."""
     layer = LAYERS[config.cell]
-    rates: dict[str, Any] = {"dropout_rate": config.dropout, "recurrent_dropout_rate": config.recurrent_dropout}
-    last = {**rates, "return_sequences": False}
+    options: dict[str, Any] = {
+        "dropout_rate": config.dropout,
+        "recurrent_dropout_rate": config.recurrent_dropout,
+        "matmul_dtype": config.matmul_dtype,
+    }
+    last = {**options, "return_sequences": False}
     if config.model == "stacked":
         if config.cell == "lstm":  # what the upper layer reads remembers already
             last = {**last, "forget_bias": 1.0}
-        encoder: nn.Module = Stack([layer(config.units, **rates), layer(max(config.units // 2, 1), **last)])
+        encoder: nn.Module = Stack([layer(config.units, **options), layer(max(config.units // 2, 1), **last)])
     elif config.model == "bidirectional":
         encoder = Bidirectional(layer(config.units, **last))
     else:
         encoder = layer(config.units, **last)
-    return Classifier(info["vocabulary_size"], len(info["classes"]), config.embedding, encoder)
+    return Classifier(
+        info["vocabulary_size"], len(info["classes"]), config.embedding, encoder, matmul_dtype=config.matmul_dtype
+    )
 
 
 def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
