@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -176,6 +176,8 @@ class Splits:
     info: Mapping[str, Any]
     """What `build` needs besides the settings (sizes, class names); goes into config.json."""
     vocabulary: Vocabulary
+    initial: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Parameters that start from values of the data's, by their paths: {"embedding/embedding": table}."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,5 +202,7 @@ class Task:
     """What the losses count."""
     stateful: bool = False
     """The model's state is carried from batch to batch within an epoch."""
+    frozen: Callable[[Any], Collection[str]] = lambda config: ()
+    """Settings -> paths of parameters that training leaves as they start, to the bit: {"embedding/embedding"}."""
     results: Callable[[Sequence[Mapping[str, float]]], dict[str, float]] | None = None
     """Results drawn from the validation metrics of all epochs, where there is no test split of its own."""

@@ -32,13 +32,11 @@ def add_fields(parser: Parser, config: type, defaults: Mapping[str, Any], aliase
     kinds = get_type_hints(config, include_extras=True)
     for name, kind in kinds.items():
         shown = "" if defaults[name] is None else f" (default: {defaults[name]})"
-        parser.add_argument(
-            flag(name),
-            type=convert(flag(name), kind),
-            default=argparse.SUPPRESS,
-            metavar=_metavar(kind),
-            help=f"{helps[name]}{shown}".replace("%", "%%"),
-        )
+        takes: dict[str, Any] = {"type": convert(flag(name), kind), "metavar": _metavar(kind)}
+        if kind is bool:
+            takes = {"action": argparse.BooleanOptionalAction}
+        help_text = f"{helps[name]}{shown}".replace("%", "%%")
+        parser.add_argument(flag(name), default=argparse.SUPPRESS, help=help_text, **takes)
     for alias, name in aliases.items():
         parser.add_argument(
             flag(alias),

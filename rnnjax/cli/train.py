@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAY_DIFFER = {"data_dir"}
 """Settings that a resumed run may have otherwise: they say where data lie, not what they are."""
 
-PATHS = {"dataset", "data_dir"}
+PATHS = {"dataset", "data_dir", "vectors"}
 DATASETS = ("auto", "tfds", "builtin")
 """Values of --dataset that are no paths."""
 
@@ -189,8 +189,9 @@ def train(
     splits = task.load(source)
     if settings is not None:
         if splits.fingerprint != settings["fingerprint"]:
+            data = " and ".join(filter(None, [settings["dataset"], settings["config"].get("vectors")]))
             raise InputError(
-                f"--resume: expected the data ({settings['dataset']}) that the run in {folder.path} was started with; "
+                f"--resume: expected the data ({data}) that the run in {folder.path} was started with; "
                 "they have changed. Restore them, or start another run."
             )
         if dict(splits.info) != settings["info"]:

@@ -1,4 +1,4 @@
-"""Text classifier: embedding, a recurrent encoder, one dense layer."""
+"""Text classifier: embedding, a recurrent encoder, perhaps a pooling, one dense layer."""
 
 from typing import Any
 
@@ -8,11 +8,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from rnnjax.layers.embedding import Embedding
+from rnnjax.layers.pooling import Pooling
 from rnnjax.models.output import output_layer
 
 
 class Classifier(nn.Module):
-    """Classify token sequences by what a recurrent layer gives after their last real step.
+    """Classify token sequences by what a recurrent layer gives after their last real step, or by all of its steps.
 
     Two classes have one logit (of the second class), as with a sigmoid output; more have a logit each.
     """
@@ -22,6 +23,8 @@ class Classifier(nn.Module):
     embedding_size: int
     encoder: nn.Module
     """A layer that gives one vector a sequence: `LSTM(64, return_sequences=False)`, a `Stack` that ends in one, ..."""
+    pooling: Pooling | None = None
+    """Makes one vector of the outputs of all real steps, which then the encoder has to give: `MeanPooling()`, ..."""
     matmul_dtype: Any = None
     """Type to which the operands of the output layer's products are rounded; those of the encoder are its own."""
 
@@ -36,7 +39,9 @@ class Classifier(nn.Module):
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them."""
         x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
         encoder = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)
-        x = encoder(x, lengths=lengths)  # [B, H]
+        x = encoder(x, lengths=lengths)  # [B, H], or [B, T, H] to be pooled
+        if self.pooling is not None:
+            x = self.pooling.clone(parent=self, name="pooled")(x, lengths=lengths)  # [B, H]
         num_logits = 1 if self.num_classes == 2 else self.num_classes
         logits: Float[Array, "B C"] = output_layer(num_logits, self.matmul_dtype)(x)
         return logits

@@ -3,6 +3,7 @@
 Run:    python train.py --task imdb
         python train.py --task imdb --model bidirectional --cell gru
         python train.py --task imdb --dataset tickets.csv
+        python train.py --task imdb --vectors glove.6B.100d.txt --freeze-vectors --pooling attention
 Expect: test accuracy 0.868 with the default model, 2 minutes on two cores (benchmarks/scores.json)
 """
 
@@ -18,13 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from rnnjax.data import builtin, cache, files, tfds
 from rnnjax.data.batching import Examples, holdout, split_indices
-from rnnjax.data.vocabulary import WordVocabulary, percentile_length
+from rnnjax.data.vectors import WordVectors, fingerprint_vectors, read_vectors
+from rnnjax.data.vocabulary import PAD_ID, WordVocabulary, percentile_length
 from rnnjax.errors import InputError
 from rnnjax.layers.combinators import Bidirectional, Stack
+from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Pooling
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.classifier import Classifier
@@ -51,6 +54,10 @@ LAYERS: Mapping[str, Callable[..., nn.Module]] = {
     "gru": functools.partial(GRU, update_bias=1.0),
     "simple": SimpleRNN,
 }
+POOLINGS: Mapping[str, type[Pooling]] = {"mean": MeanPooling, "max": MaxPooling, "attention": AttentionPooling}
+DEFAULT_EMBEDDING = 128
+VECTORS = "embedding/embedding"
+"""Path of the word vectors among the parameters."""
 VALIDATION_SHARE = 0.2
 BUILTIN_EXAMPLES = 10_000
 ENCODING = 3
@@ -78,8 +85,16 @@ class Config(TrainConfig):
     """Cell of the recurrent layers."""
     units: Size = 64
     """Width of the (first) recurrent layer."""
-    embedding: Size = 128
-    """Width of the word vectors."""
+    pooling: Literal["last", "mean", "max", "attention"] = "last"
+    """What is read of the top layer: its output at the last step, or of all steps the mean, the largest values, or a
+    mean by weights that are learned."""
+    embedding: Size | Literal["auto"] = "auto"
+    """Width of the word vectors; auto: 128, or that of the vectors in --vectors."""
+    vectors: str | None = None
+    """File of word vectors to start from, in the text format of GloVe or fastText, plain or gzipped. Words that it
+    lacks start at random."""
+    freeze_vectors: bool = False
+    """Leave the word vectors as they start; only with --vectors."""
     vocab_size: Annotated[int, Bounds(3, LARGEST_AXIS)] = 10_000
     """Most words in the vocabulary, the most frequent ones; padding and unknown words included."""
     max_length: Count | Literal["auto"] = 200
@@ -88,6 +103,14 @@ class Config(TrainConfig):
     """Share of a layer's inputs dropped, one mask for all steps."""
     recurrent_dropout: Rate = 0.2
     """Share of the recurrent connections dropped, one mask for all steps."""
+
+    def __post_init__(self) -> None:
+        """Hold every value against its type, and the two settings of vectors against each other."""
+        super().__post_init__()
+        if self.freeze_vectors and self.vectors is None:
+            raise InputError(
+                "--freeze-vectors: expected --vectors FILE beside it; got none. Name a file, or leave it out."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +131,12 @@ class Corpus:
 
 
 def load(config: Config) -> Splits:
-    """Read, split and encode the texts, or take them from the cache of encoded data.
+    """Read, split and encode the texts, or take them from the cache of encoded data; and so the word vectors.
 
     Raises:
         InputError: the data are missing or cannot be used.
     """
+    vectors_fingerprint = fingerprint_vectors(config.vectors) if config.vectors is not None else None
     corpus = find_corpus(config)
     key = {
         "task": "imdb",
@@ -139,7 +163,44 @@ def load(config: Config) -> Splits:
         "%s: %s training, %s validation, %s test texts; %s words; length %s",
         corpus.name, len(train), len(validation), len(source("test") or ()), len(vocabulary), info["max_length"],
     )  # fmt: skip
-    return Splits(corpus.name, corpus.fingerprint, train, validation, source("test"), info, vocabulary)
+    fingerprint, initial = corpus.fingerprint, {}
+    if vectors_fingerprint is not None:
+        table = load_vectors(config, vectors_fingerprint, vocabulary, train.arrays["inputs"])
+        info["embedding"], initial[VECTORS] = table.shape[1], table
+        fingerprint = hashlib.sha256(f"{fingerprint} {vectors_fingerprint}".encode()).hexdigest()
+    return Splits(corpus.name, fingerprint, train, validation, source("test"), info, vocabulary, initial)
+
+
+def load_vectors(
+    config: Config, fingerprint: str, vocabulary: WordVocabulary, inputs: Int[np.ndarray, "N L"]
+) -> Float[np.ndarray, "V E"]:
+    """The vectors of a vocabulary from the file that `--vectors` names, with a notice of the share that was found.
+
+    Raises:
+        InputError: the file cannot be used, or `--embedding` is another width.
+    """
+    assert config.vectors is not None
+    path = config.vectors
+    key = {
+        "task": "imdb vectors",
+        "encoding": ENCODING,
+        "fingerprint": fingerprint,
+        "vocabulary": hashlib.sha256(vocabulary.to_json().encode()).hexdigest(),
+        "seed": config.seed,
+    }
+    fields = cache.cached_arrays(key, lambda: dataclasses.asdict(read_vectors(path, vocabulary.words, config.seed)))
+    vectors = WordVectors(**fields)
+    width = vectors.table.shape[1]
+    if config.embedding not in ("auto", width):
+        raise InputError(
+            f"--embedding: expected {width}, the width of the vectors in {path}; got {config.embedding}. Leave it out."
+        )
+    counts = np.bincount(inputs[inputs != PAD_ID], minlength=len(vocabulary))
+    log.info(
+        "%s: vectors of width %s for %.1f %% of the vocabulary, %.1f %% of the words to train on",
+        path, width, 100 * vectors.share_of_words, 100 * vectors.share_of_tokens(counts),
+    )  # fmt: skip
+    return vectors.table
 
 
 def find_corpus(config: Config) -> Corpus:
@@ -252,7 +313,8 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
         "recurrent_dropout_rate": config.recurrent_dropout,
         "matmul_dtype": config.matmul_dtype,
     }
-    last = {**options, "return_sequences": False}
+    pooling = None if config.pooling == "last" else POOLINGS[config.pooling]()
+    last = {**options, "return_sequences": pooling is not None}
     if config.model == "stacked":
         if config.cell == "lstm":  # what the upper layer reads remembers already
             last = {**last, "forget_bias": 1.0}
@@ -261,9 +323,15 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
         encoder = Bidirectional(layer(config.units, **last))
     else:
         encoder = layer(config.units, **last)
+    width = info.get("embedding", DEFAULT_EMBEDDING) if config.embedding == "auto" else config.embedding
     return Classifier(
-        info["vocabulary_size"], len(info["classes"]), config.embedding, encoder, matmul_dtype=config.matmul_dtype
+        info["vocabulary_size"], len(info["classes"]), width, encoder, pooling, matmul_dtype=config.matmul_dtype
     )
+
+
+def frozen(config: Config) -> tuple[str, ...]:
+    """The word vectors, with `--freeze-vectors`."""
+    return (VECTORS,) if config.freeze_vectors else ()
 
 
 def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
@@ -278,4 +346,4 @@ def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
     return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(correct.astype(losses.dtype), weight)}
 
 
-TASK = Task("imdb", Config, load, build, loss)
+TASK = Task("imdb", Config, load, build, loss, frozen=frozen)

@@ -77,7 +77,7 @@ class Run:
         self.model: nn.Module = task.build(config, splits.info)
         self.steps_per_epoch = len(splits.train.training_epoch(config.seed, 1, config.batch_size))
         self.epochs = num_epochs(config, self.steps_per_epoch)
-        self.optimizer = make_optimizer(config, self.epochs * self.steps_per_epoch)
+        self.optimizer = make_optimizer(config, self.epochs * self.steps_per_epoch, task.frozen(config))
         self.train_step = make_train_step(self.model, task, config, self.optimizer, self.devices)
         self.evaluation_step = make_evaluation_step(self.model, task, self.devices)
         self.key = dropout_key(config.seed)
@@ -86,7 +86,7 @@ class Run:
         self.early_stopping = EarlyStopping(patience(config, self.steps_per_epoch))
         first = splits.train.training_epoch(config.seed, 1, config.batch_size)[0]
         self.state: TrainState = initial_train_state(
-            self.model, config, self.optimizer, first, task.stateful, self.devices
+            self.model, config, self.optimizer, first, task.stateful, self.devices, splits.initial
         )
         self.best = _copy(self.state.evaluated())
         self.inputs = jax.ShapeDtypeStruct(first["inputs"].shape, first["inputs"].dtype)

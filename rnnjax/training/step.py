@@ -1,7 +1,7 @@
 """Training and evaluation of one batch, as pure functions of the state."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from rnnjax.metrics import Sums
 from rnnjax.task import Task, TrainConfig
 from rnnjax.training.devices import Devices
+from rnnjax.training.named import keep, start_from, train_all_but
 
 
 class TrainState(NamedTuple):
@@ -63,8 +64,8 @@ def _places(devices: Devices) -> TrainState:
     return TrainState(copied, copied, copied, copied, carry=devices.divided)
 
 
-def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransformation:
-    """The optimizer that the settings name, for a run of at most `num_steps` steps."""
+def make_optimizer(config: TrainConfig, num_steps: int, frozen: Collection[str] = ()) -> optax.GradientTransformation:
+    """The optimizer that the settings name, for a run of at most `num_steps` steps, of all but `frozen` parameters."""
     if config.schedule == "cosine":
         learning_rate: Any = optax.cosine_decay_schedule(config.learning_rate, num_steps)
     else:
@@ -73,7 +74,9 @@ def make_optimizer(config: TrainConfig, num_steps: int) -> optax.GradientTransfo
         update = optax.rmsprop(learning_rate, decay=0.9, eps=1e-7)
     else:
         update = optax.adam(learning_rate, eps=1e-7)
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update) if config.clip_norm else update
+    if config.clip_norm:
+        update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    return train_all_but(frozen, update)
 
 
 def initial_train_state(
@@ -83,12 +86,16 @@ def initial_train_state(
     batch: Any,
     stateful: bool,
     devices: Devices | None = None,
+    initial: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """The state before the first step, drawn from the seed, on `devices`; `batch` gives shapes and types only."""
+    """The state before the first step, drawn from the seed, on `devices`; `batch` gives shapes and types only.
+
+    `initial` gives parameters that start from other values, by their paths.
+    """
     devices = devices or Devices()
 
-    def create(key: Array) -> TrainState:
-        params = model.init(key, jnp.zeros_like(batch["inputs"]))["params"]
+    def create(key: Array, initial: Mapping[str, Array]) -> TrainState:
+        params = start_from(model.init(key, jnp.zeros_like(batch["inputs"]))["params"], initial)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -97,7 +104,8 @@ def initial_train_state(
             carry=model.initial_state(devices.num_rows(len(batch["inputs"]))) if stateful else None,
         )
 
-    return jax.jit(create, out_shardings=_places(devices))(jax.random.fold_in(jax.random.key(config.seed), 0))
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    return jax.jit(create, out_shardings=_places(devices))(key, dict(initial or {}))
 
 
 def dropout_key(seed: int) -> Array:
@@ -126,6 +134,7 @@ def make_train_step(
     The batch is divided over `devices` (`Devices.divide_batch`), all of them by default.
     """
     devices = devices or Devices()
+    frozen = task.frozen(config)
 
     def objective(params: Any, state: TrainState, batch: Any, key: Array) -> tuple[Array, tuple[Any, Sums]]:
         carry, outputs = forward(
@@ -144,12 +153,12 @@ def make_train_step(
         with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
             gradients, (carry, sums) = jax.grad(objective, has_aux=True)(state.params, state, batch, key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = keep(frozen, state.params, optax.apply_updates(state.params, updates))
         averaged = state.averaged
         if averaged is not None:
             # The first steps count fully: an average that starts at the initial weights would keep them for long.
             decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
-            averaged = optax.incremental_update(params, averaged, 1 - decay)
+            averaged = keep(frozen, averaged, optax.incremental_update(params, averaged, 1 - decay))
         return TrainState(state.step + 1, params, averaged, optimizer_state, carry), PackedSums.pack(sums)
 
     return jax.jit(step, donate_argnums=0, out_shardings=(_places(devices), devices.copied))
