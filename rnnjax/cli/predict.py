@@ -89,7 +89,8 @@ def predict(trained: runs.TrainedModel, texts: Sequence[str]) -> Iterator[tuple[
 
     @jax.jit
     def run(params: Any, inputs: np.ndarray, lengths: np.ndarray) -> jax.Array:
-        logits: Any = trained.model.apply({"params": params}, inputs, lengths=lengths)
+        with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
+            logits: Any = trained.model.apply({"params": params}, inputs, lengths=lengths)
         return probabilities(logits)
 
     for batch in map(devices.divide_batch, Examples({"inputs": inputs, "lengths": lengths}).evaluation(batch_size)):
