@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
-from peers import import_keras
+from frameworks import import_keras
 
 import rnnjax
 from rnnjax.interop import Sequential, load, save

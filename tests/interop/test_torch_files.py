@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from peers import import_torch
+from frameworks import import_torch
 
 import rnnjax
 from rnnjax.interop import load, save

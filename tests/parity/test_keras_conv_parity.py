@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from comparing import Results, assert_same, random_like
-from peers import import_keras, import_torch
+from frameworks import import_keras, import_torch
 
 import rnnjax
 from rnnjax.interop import from_keras

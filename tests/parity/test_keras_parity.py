@@ -20,8 +20,8 @@ from comparing import (
     random_like,
     run_ours,
 )
+from frameworks import import_keras, import_torch
 from oracles import CASES
-from peers import import_keras, import_torch
 
 from rnnjax.interop import from_keras
 

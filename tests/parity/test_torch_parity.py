@@ -22,8 +22,8 @@ from comparing import (
     random_like,
     run_ours,
 )
+from frameworks import import_torch
 from oracles import CASES
-from peers import import_torch
 
 from rnnjax.interop import from_torch
 
