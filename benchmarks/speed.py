@@ -127,11 +127,8 @@ GROUPS = {
         imdb("IMDB step, no dropout", 0.0, beside=(UNTOUCHED,)),
     ],
     "character": [Case("character model step", Classifier(128, 40, 66, 64, 128, 65, 0.0, "rmsprop", 1e-2))],
-    "layer": [
-        layer(128, 200, 64, backward, cell, both_ways, beside=(UNTOUCHED,))
-        for cell, both_ways in CELLS
-        for backward in (False, True)
-    ]
+    "layer": [layer(128, 200, 64, True, cell, both_ways, beside=(UNTOUCHED,)) for cell, both_ways in CELLS]
+    + [layer(128, 200, 64, False, cell, both_ways, same_allocator=False) for cell, both_ways in CELLS]
     + [
         layer(*sizes, backward, same_allocator=False)
         for sizes in itertools.product((32, 128), (50, 200), (64, 256))

@@ -46,7 +46,7 @@ SHAKESPEARE_LOSS = 1.83
 QUICK = {
     "keras": ["--dataset", "builtin", "--limit", "600", "--epochs", "1"],
     "imdb": ["--dataset", "builtin", "--units", "4", "--embedding", "4", "--max-length", "20"],
-    "char": ["--dataset", "builtin", "--units", "4"],
+    "char": ["--dataset", "builtin", "--units", "4", "--batch-size", "64", "--window", "200"],
 }
 """Options for a look at whether everything works."""
 
