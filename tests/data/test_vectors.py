@@ -48,8 +48,8 @@ def message(path, words=WORDS):
         "\ufeff" + GLOVE,
         GLOVE.rstrip("\n"),
         GLOVE + "\n\n",
-        gzip.compress(GLOVE.encode()),
-        gzip.compress(FAST_TEXT[:40].encode()) + gzip.compress(FAST_TEXT[40:].encode()),
+        gzip.compress(GLOVE.encode(), mtime=0),
+        gzip.compress(FAST_TEXT[:40].encode(), mtime=0) + gzip.compress(FAST_TEXT[40:].encode(), mtime=0),
     ],
     ids=["glove", "fasttext", "crlf", "bom", "no end", "blank lines", "gzip", "gzip in two parts"],
 )
@@ -160,9 +160,9 @@ def test_words_that_are_not_utf8_are_left_out_and_it_is_said(write, caplog):
         (b"the 1 2 3\ncat 1 \xff 3\n", ["line 2", r"\\xff"]),
         ("x " + "1 " * 600_000, ["line 1", "more than a megabyte"]),
         (b"PK\x03\x04...", ["ZIP", "unpack"]),
-        (gzip.compress(GLOVE.encode())[:-9], ["gzip", "cut short", "after line"]),
-        (gzip.compress(GLOVE.encode())[:-3], ["gzip", "cut short", "after line"]),
-        (gzip.compress(GLOVE.encode()) + b"more", ["gzip", "broken", "after line 7"]),
+        (gzip.compress(GLOVE.encode(), mtime=0)[:-9], ["gzip", "cut short", "after line"]),
+        (gzip.compress(GLOVE.encode(), mtime=0)[:-3], ["gzip", "cut short", "after line"]),
+        (gzip.compress(GLOVE.encode(), mtime=0) + b"more", ["gzip", "broken", "after line 7"]),
         (b"\x1f\x8b\x08", ["gzip", "after line 0"]),
     ],
 )
