@@ -307,6 +307,7 @@ def parameters_sha256(params: Any) -> str:
     return digest.hexdigest()
 
 
+@jax.jit  # one program for all
 def _copy(tree: Any) -> Any:
     """Arrays of their own: the state's are donated to the next step."""
     return jax.tree.map(jnp.copy, tree)
