@@ -25,6 +25,9 @@ def prepare(distributed: bool = False) -> bool:
         InputError: nothing says which the other processes are.
     """
     keep_pages()
+    # LAPACK makes orthogonal weights. Its threads wait for each other by spinning: seconds on a busy machine, where
+    # one thread needs hundredths and gives the same bits.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if distributed:
         # Without a folder that all hosts share, some would compile while others wait for them: no cache but JAX's own.
         return join() == 0

@@ -45,9 +45,10 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], conte
             patch.setenv("RNNJAX_CACHE_DIR", folders["cache"])
             patch.setenv("TFDS_DATA_DIR", folders["tfds"])
             patch.setenv("RNNJAX_KEEP_PAGES", "0")
-            # The commands set it: after these two lines it goes when the context ends.
-            patch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-            patch.delenv("JAX_COMPILATION_CACHE_DIR")
+            # The commands set these: after two such lines they go when the context ends.
+            for variable in ("JAX_COMPILATION_CACHE_DIR", "OPENBLAS_NUM_THREADS"):
+                patch.setenv(variable, "")
+                patch.delenv(variable)
             patch.setattr(tfds, "_probe", probe)
             # Without most optimizations: these tests run many small programs once.
             jax.config.update("jax_disable_most_optimizations", True)

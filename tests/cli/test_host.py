@@ -88,3 +88,13 @@ def test_old_programs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     host.keep_programs()
     assert [entry.exists() for entry in entries] == [True, True, False]
     assert (tmp_path / "data.npz").exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("3", "3")])
+def test_one_thread_makes_orthogonal_weights_unless_told_otherwise(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", before)
+    assert host.prepare()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == after
