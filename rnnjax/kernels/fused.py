@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from rnnjax.kernels.products import narrow_dot, rows
+from rnnjax.kernels.products import narrow_dot, sum_of_products
 from rnnjax.kernels.sequence import masked_step, select
 
 Times = Callable[[int, Array], Array]
@@ -164,7 +164,7 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
     products = _split(loop, z) if products is None else products  # [T, B, G] together
     kernel_gradient = jnp.concatenate(
         [
-            narrow_dot(rows(factor).T, rows(product).astype(factor.dtype), kernel.dtype)
+            sum_of_products(factor, product.astype(factor.dtype), kernel.dtype)
             for factor, product in zip(factors, products, strict=True)
         ],
         axis=1,

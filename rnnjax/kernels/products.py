@@ -8,9 +8,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def rows(x: Float[Array, "*T N"]) -> Float[Array, "T N"]:
-    """All steps' examples as rows: XLA multiplies matrices without the copies that it makes for two summed axes."""
-    return x.reshape(-1, x.shape[-1])
+def rows(x: Float[Array, "*T N"]) -> Float[Array, "*T N"]:
+    """All steps' examples as rows: XLA multiplies matrices without the copies that it makes for two summed axes.
+
+    Over several devices (`jax.set_mesh`) the axes stay as they are, since XLA would bring all rows to each device.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if not mesh.empty and mesh.size > 1 else x.reshape(-1, x.shape[-1])
+
+
+def sum_of_products(a: Float[Array, "*T N"], b: Float[Array, "*T G"], dtype: Any) -> Float[Array, "N G"]:
+    """The products of each step and example, summed in `dtype`: the gradient of a kernel."""
+    a, b = rows(a), rows(b)
+    if a.ndim == 2:
+        return narrow_dot(a.T, b, dtype)
+    summed = tuple(range(a.ndim - 1))
+    return jax.lax.dot_general(a, b, ((summed, summed), ((), ())), preferred_element_type=dtype)
 
 
 def multiply(x: Float[Array, "*T D"], kernel: Float[Array, "D G"], operand_dtype: Any = None) -> Float[Array, "*T G"]:
@@ -42,10 +55,10 @@ def _rounded_forward(operand_dtype: Any, x: Array, kernel: Array) -> tuple[Array
 
 def _rounded_backward(operand_dtype: Any, kept: Any, gradient: Array) -> tuple[Array, Array]:
     x, kernel, like_kernel = kept
-    narrow = rows(gradient.astype(operand_dtype))
+    narrow = gradient.astype(operand_dtype)
     return (
-        narrow_dot(narrow, kernel.T, gradient.dtype).reshape(x.shape),
-        narrow_dot(rows(x).T, narrow, like_kernel.dtype),
+        narrow_dot(rows(narrow), kernel.T, gradient.dtype).reshape(x.shape),
+        sum_of_products(x, narrow, like_kernel.dtype),
     )
 
 

@@ -4,6 +4,7 @@ The same step, run and evaluation on one device and on several.
 """
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,26 @@ def test_loss_gradients_and_state_of_a_language_model():
             carry = jax.tree.map(lambda leaf: leaf[:10], devices.gather(state.carry))
             results[devices].append(jax.device_get((sums, state.optimizer, carry)))
     assert_close(results[several], results[one])
+
+
+@pytest.mark.parametrize("matmul_dtype", [None, jnp.bfloat16])
+def test_devices_tell_each_other_sums_alone(matmul_dtype):
+    """No device is brought the rows of another, to do its work over again."""
+    devices = first(8)
+    batch = {
+        "inputs": np.ones((8, 5), np.int32),
+        "lengths": np.full(8, 5, np.int32),
+        "labels": np.ones(8, np.int32),
+        "weight": np.ones(8, np.float32),
+    }
+    layer = rnnjax.GRU(3, dropout_rate=0.3, recurrent_dropout_rate=0.3, matmul_dtype=matmul_dtype)
+    model = Classifier(9, 2, 4, rnnjax.Stack([rnnjax.Bidirectional(layer), layer.clone(return_sequences=False)]))
+    state = initial_train_state(model, TrainConfig(), GRADIENTS, batch, False, devices)
+    task = Task("test", TrainConfig, None, None, imdb.loss)
+    step = make_train_step(model, task, TrainConfig(), GRADIENTS, devices)
+    program = step.lower(state, devices.divide_batch(batch), dropout_key(0)).compile().as_text()
+    exchanges = re.findall(r"= .*? (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(", program)
+    assert set(exchanges) == {"all-reduce"}
 
 
 def metrics(run):
