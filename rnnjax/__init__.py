@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rnnjax.cells.simple import SimpleRNNCell as SimpleRNNCell
     from rnnjax.cells.simple import SimpleRNNState as SimpleRNNState
     from rnnjax.cells.simple import identity_init as identity_init
+    from rnnjax.data.vectors import read_vectors as read_vectors
     from rnnjax.layers.combinators import Bidirectional as Bidirectional
     from rnnjax.layers.combinators import BidirectionalState as BidirectionalState
     from rnnjax.layers.combinators import Stack as Stack
@@ -61,6 +62,7 @@ _HOMES = {
     "rnnjax.cells.linear": ("LinearCell", "LinearState", "MinGRUCell", "MinLSTMCell", "RGLRUCell", "positive"),
     "rnnjax.cells.lstm": ("GatedLSTMState", "LSTMCell", "LSTMState"),
     "rnnjax.cells.simple": ("IRNNCell", "IndRNNCell", "SimpleRNNCell", "SimpleRNNState", "identity_init"),
+    "rnnjax.data.vectors": ("read_vectors",),
     "rnnjax.layers.combinators": ("Bidirectional", "BidirectionalState", "Stack"),
     "rnnjax.layers.embedding": ("Embedding",),
     "rnnjax.layers.recurrent": (

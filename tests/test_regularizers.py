@@ -40,6 +40,8 @@ def test_penalty_over_real_steps(name, x64):
         assert value.shape == ()
     deep = penalty(Y.reshape(2, 2, T, H), mask=MASK.reshape(2, 2, T))
     assert float(deep) == pytest.approx(mean_over_real_steps(terms, Y, MASK), abs=1e-14)
+    deep = penalty(Y.reshape(2, 2, T, H), lengths=LENGTHS.reshape(2, 2))
+    assert float(deep) == pytest.approx(mean_over_real_steps(terms, Y, real), abs=1e-14)
     assert float(penalty(Y[0], mask=MASK[0])) == pytest.approx(mean_over_real_steps(terms, Y[:1], MASK[:1]), abs=1e-14)
 
 

@@ -10,6 +10,7 @@ from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Bool, Float, Int
 
 from rnnjax.cells.base import GLOROT, Initializer
+from rnnjax.kernels.products import multiply
 from rnnjax.kernels.sequence import zero_where_masked
 from rnnjax.layers.recurrent import resolve_mask
 
@@ -92,6 +93,8 @@ class AttentionPooling(Pooling):
     dtype: Any = None
     """Type of the computation; by default that of inputs and parameters together."""
     param_dtype: Any = jnp.float32
+    matmul_dtype: Any = None
+    """Type to which the operands of x W are rounded, such as `jnp.bfloat16`, as in the recurrent layers."""
 
     def __post_init__(self) -> None:
         """Check the width where it is written."""
@@ -107,7 +110,7 @@ class AttentionPooling(Pooling):
         bias = self.param("bias", self.bias_init, (width,), self.param_dtype) if self.use_bias else None
         query = self.param("query", self.query_init, (width,), self.param_dtype)
         x, kernel, bias, query = promote_dtype(x, kernel, bias, query, dtype=self.dtype)
-        hidden = x @ kernel  # [*B, T, A]
+        hidden = multiply(x, kernel, self.matmul_dtype)  # [*B, T, A]
         if bias is not None:
             hidden = hidden + bias.reshape((1,) * (hidden.ndim - 1) + bias.shape)
         scores = jnp.tanh(hidden) @ query  # [*B, T]

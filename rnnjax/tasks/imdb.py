@@ -54,7 +54,6 @@ LAYERS: Mapping[str, Callable[..., nn.Module]] = {
     "gru": functools.partial(GRU, update_bias=1.0),
     "simple": SimpleRNN,
 }
-POOLINGS: Mapping[str, type[Pooling]] = {"mean": MeanPooling, "max": MaxPooling, "attention": AttentionPooling}
 DEFAULT_EMBEDDING = 128
 VECTORS = "embedding/embedding"
 """Path of the word vectors among the parameters."""
@@ -313,7 +312,13 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
         "recurrent_dropout_rate": config.recurrent_dropout,
         "matmul_dtype": config.matmul_dtype,
     }
-    pooling = None if config.pooling == "last" else POOLINGS[config.pooling]()
+    poolings: dict[str, Pooling | None] = {
+        "last": None,
+        "mean": MeanPooling(),
+        "max": MaxPooling(),
+        "attention": AttentionPooling(matmul_dtype=config.matmul_dtype),
+    }
+    pooling = poolings[config.pooling]
     last = {**options, "return_sequences": pooling is not None}
     if config.model == "stacked":
         if config.cell == "lstm":  # what the upper layer reads remembers already

@@ -106,6 +106,13 @@ def test_any_number_of_leading_axes(name, x64):
         rtol=0, atol=1e-14,
     )  # fmt: skip
     np.testing.assert_allclose(layer.apply(variables, X[0], mask=MASK[0]), whole[0], rtol=0, atol=1e-14)
+    padded = layer.apply(variables, X, lengths=LENGTHS)
+    np.testing.assert_allclose(
+        layer.apply(variables, X.reshape(2, 2, T, H), lengths=LENGTHS.reshape(2, 2)),
+        np.asarray(padded).reshape(2, 2, H),
+        rtol=0, atol=1e-14,
+    )  # fmt: skip
+    np.testing.assert_allclose(layer.apply(variables, X[2], lengths=LENGTHS[2]), padded[2], rtol=0, atol=1e-14)
 
 
 def test_attention_weights_are_sown_and_large_scores_do_not_overflow(x64):
@@ -118,6 +125,20 @@ def test_attention_weights_are_sown_and_large_scores_do_not_overflow(x64):
     without = {"kernel": np.eye(H), "query": np.zeros(H)}
     y = rnnjax.AttentionPooling(use_bias=False).apply({"params": without}, X, mask=MASK)
     np.testing.assert_allclose(y, expected_of("mean", MASK), atol=1e-14)  # no preference: the mean
+
+
+def test_rounded_operands():
+    _, params, _ = POOLINGS["attention"]
+    x, params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (X, params))
+
+    def rounded(array):
+        return array.astype(jnp.bfloat16).astype(jnp.float32)
+
+    hidden = jnp.tanh(rounded(x) @ rounded(params["kernel"]) + params["bias"].reshape(1, 1, A))
+    expected = jnp.einsum("bt,bth->bh", jax.nn.softmax(hidden @ params["query"], axis=-1), x)
+    y = rnnjax.AttentionPooling(A, matmul_dtype=jnp.bfloat16).apply({"params": params}, x)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-6)
+    assert np.abs(y - rnnjax.AttentionPooling(A).apply({"params": params}, x)).max() > 1e-5
 
 
 def test_initial_parameters():
