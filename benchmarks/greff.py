@@ -17,7 +17,6 @@ import platform
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax
@@ -26,13 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from scores import ROOT, write_into
 
 import rnnjax
 from rnnjax.data import tfds
 from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.models.summary import count_parameters
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "greff.json"
 PAGE = ROOT / "docs" / "reference.md"
 
@@ -95,7 +94,7 @@ def main() -> None:
             print(json.dumps({name: results[name]["values"], "minutes": results[name]["minutes"]}), flush=True)
             ordered = {key: results[key] for key in VARIANTS if key in results}
             RESULTS.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
-    write_into_page("greff", table(results))
+    write_into(PAGE, "greff", table(results))
 
 
 def read(data_dir: str | None) -> str:
@@ -197,13 +196,6 @@ def table(results: dict[str, Any]) -> str:
             ]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
-
-
-def write_into_page(name: str, content: str) -> None:
-    """Replace what stands between the marks of this name."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
-    PAGE.write_text(f"{before}{begin}\n{content}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -72,13 +72,18 @@ def main() -> None:
 
 def write_into_readme(name: str, content: str) -> None:
     """Replace what stands between the marks of this name."""
+    write_into(README, name, content)
+
+
+def write_into(page: Path, name: str, content: str) -> None:
+    """Replace what stands between the marks of this name."""
     begin, end = marks(name)
-    before, rest = README.read_text(encoding="utf-8").split(begin)
-    README.write_text(f"{before}{begin}\n{content}{end}{rest.split(end)[1]}", encoding="utf-8")
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    page.write_text(f"{before}{begin}\n{content}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def marks(name: str) -> tuple[str, str]:
-    """The comments in README.md between which a script writes."""
+    """The comments in a page between which a script writes."""
     return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 

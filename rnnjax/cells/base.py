@@ -69,9 +69,8 @@ class CellOptions:
         if not isinstance(self.features, int | np.integer) or self.features < 1:
             raise ValueError(f"{name} expects features, an integer >= 1; got {self.features!r}.")
         for field in dataclasses.fields(CellOptions):
-            rate = getattr(self, field.name)
-            if field.name.endswith("_rate") and not 0 <= rate < 1:
-                raise ValueError(f"{name} expects 0 <= {field.name} < 1; got {rate}.")
+            if field.name.endswith("_rate"):
+                check_rate(name, field.name, getattr(self, field.name))
 
 
 class Cell(CellOptions, nn.Module):
@@ -107,6 +106,11 @@ class Cell(CellOptions, nn.Module):
     def output_size(self) -> int:
         """Width of the output, which enters the recurrent product."""
         return self.features
+
+    @nn.nowrap
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one step's output, from that of its inputs."""
+        return *input_shape[:-1], self.output_size
 
     @property
     def input_rank(self) -> int:
@@ -144,11 +148,6 @@ class Cell(CellOptions, nn.Module):
         """An array of an initial state, `size` wide (by default H)."""
         batch = (batch_size,) if isinstance(batch_size, int | np.integer) else tuple(batch_size)
         return jnp.zeros((*batch, size or self.features), dtype or self.dtype or self.param_dtype)
-
-    @nn.nowrap
-    def state_shape(self, z: tuple[int, ...]) -> tuple[int, ...]:
-        """What `initial_state` takes as `batch_size`, from the shape of one step's pre-activations."""
-        return z[:-1]
 
     def step(self, state: State, z: Float[Array, "B G"], constants: Constants) -> tuple[State, Float[Array, "B H"]]:
         """One step from pre-activations `z`, of which `project` made G = num_blocks * H columns."""
@@ -188,16 +187,26 @@ class Cell(CellOptions, nn.Module):
         columns = self.num_blocks * self.features
         for name in self.recurrent_parameters:  # now, since inside a loop none can be made
             self.parameter(name)
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], columns), self.param_dtype)
+        kernel = self.param("kernel", self.kernel_init, self.kernel_shape(x.shape[-1]), self.param_dtype)
         bias = self.param("bias", self.initial_bias, (columns,), self.param_dtype) if self.use_bias else None
         scale = None
         if self.layer_norm:
             scale = self.param("norm_scale", nn.initializers.ones, (columns,), self.param_dtype)
         x, kernel, bias, scale = promote_dtype(x, kernel, bias, scale, dtype=self.dtype)
-        z = multiply(drop(x, constants.input_mask), kernel, self.matmul_dtype)
+        z = self.input_product(drop(x, constants.input_mask), kernel)
         if scale is not None:
             z = normalise(z, scale, self.norm_groups)
         return z if bias is None else z + bias.reshape((1,) * (z.ndim - 1) + bias.shape)
+
+    @nn.nowrap
+    def kernel_shape(self, input_size: int) -> tuple[int, ...]:
+        """Shape of the input kernel."""
+        return input_size, self.num_blocks * self.features
+
+    @nn.nowrap
+    def input_product(self, x: Float[Array, "*T B D"], kernel: Float[Array, "D G"]) -> Float[Array, "*T B G"]:
+        """What the inputs add to the pre-activations, without any bias."""
+        return multiply(x, kernel, self.matmul_dtype)
 
     def recurrent_kernel(self, constants: Constants, dtype: Any) -> Array:
         """The recurrent kernel, less what `weight_drop_rate` takes from it."""
@@ -235,7 +244,7 @@ class Cell(CellOptions, nn.Module):
         kernel = self.recurrent_parameters.get("recurrent_kernel", (None, ()))[1]
         return Constants(
             self.draw_mask(self.dropout_rate, input_shape),
-            self.draw_mask(self.recurrent_dropout_rate, (input_shape[0], self.output_size)),
+            self.draw_mask(self.recurrent_dropout_rate, self.output_shape(input_shape)),
             self.draw_mask(self.weight_drop_rate, kernel),
             self.make_rng("dropout") if any(self.zoneout_rates) else None,
         )
@@ -264,8 +273,14 @@ class Cell(CellOptions, nn.Module):
             raise ValueError(f"{name} expects the inputs of one step [{axes}]; got {x.shape}.{hint}")
         constants = self.constants(x.shape, deterministic)
         z = self.project(x, constants)
-        fresh = self.initial_state(self.state_shape(z.shape), z.dtype)
+        fresh = self.initial_state(z.shape[:-1], z.dtype)
         return self.advance(like(name, "a state", fresh, state), z, constants)
+
+
+def check_rate(name: str, option: str, rate: float) -> None:
+    """Raise ValueError unless `rate` is a share that may be dropped; `name` says whose `option` it is."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name} expects 0 <= {option} < 1; got {rate}.")
 
 
 def like(name: str, argument: str, expected: State, given: State) -> State:

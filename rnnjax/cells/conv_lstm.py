@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
+from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, check_rate, drop
 from rnnjax.cells.lstm import GATES, LSTMState
 from rnnjax.kernels.sequence import sigmoid
 
@@ -49,8 +48,7 @@ class ConvLSTMOptions(CellOptions):
             value = getattr(self, option)
             if not isinstance(value, int) and len(value) != len(self.kernel_size):
                 raise ValueError(f"{name} expects {option}, an integer or {len(self.kernel_size)}; got {value!r}.")
-        if not 0 <= self.cell_zoneout_rate < 1:
-            raise ValueError(f"{name} expects 0 <= cell_zoneout_rate < 1; got {self.cell_zoneout_rate}.")
+        check_rate(name, "cell_zoneout_rate", self.cell_zoneout_rate)
         for option in ("layer_norm", "matmul_dtype"):
             if getattr(self, option):
                 raise ValueError(f"{name} has no {option}.")
@@ -112,20 +110,23 @@ class ConvLSTMCell(ConvLSTMOptions, Cell):
         start = GATES.index("forget") * self.features
         return self.bias_init(key, shape, dtype).at[start : start + self.features].add(self.forget_bias)
 
-    @nn.compact
-    def project(self, x: Float[Array, "... C"], constants: Constants) -> Float[Array, "... 4H"]:
-        """The inputs' convolution, for one step or (time first) for all steps at once."""
-        self.parameter("recurrent_kernel")
-        columns = len(GATES) * self.features
-        shape = (*self.kernel_size, x.shape[-1], columns)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        bias = self.param("bias", self.initial_bias, (columns,), self.param_dtype) if self.use_bias else None
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = drop(x, constants.input_mask)
-        leading = x.shape[: -self.input_rank]
+    @nn.nowrap
+    def kernel_shape(self, input_size: int) -> tuple[int, ...]:
+        """Shape of the inputs' kernel."""
+        return *self.kernel_size, input_size, len(GATES) * self.features
+
+    @nn.nowrap
+    def input_product(self, x: Float[Array, "... C"], kernel: Float[Array, "*K C 4H"]) -> Float[Array, "... 4H"]:
+        """The inputs' convolution, of one step or of all."""
         z = convolve(x.reshape(-1, *x.shape[-self.input_rank :]), kernel, *self._window())
-        z = z.reshape(*leading, *z.shape[1:])
-        return z if bias is None else z + bias.reshape((1,) * (z.ndim - 1) + bias.shape)
+        return z.reshape(*x.shape[: -self.input_rank], *z.shape[1:])
+
+    @nn.nowrap
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`(B, *S', H)` from `(B, *S, C)`."""
+        x, kernel = jnp.zeros((1, *input_shape[1:-1], 1)), jnp.zeros((*self.kernel_size, 1, 1))
+        size = jax.eval_shape(lambda: convolve(x, kernel, *self._window())).shape[1:-1]
+        return input_shape[0], *size, self.features
 
     @nn.nowrap
     def _window(self) -> tuple[tuple[int, ...], str, tuple[int, ...]]:
@@ -135,24 +136,6 @@ class ConvLSTMCell(ConvLSTMOptions, Cell):
             return (value,) * len(self.kernel_size) if isinstance(value, int) else tuple(value)
 
         return each(self.strides), self.padding, each(self.kernel_dilation)
-
-    def constants(self, input_shape: tuple[int, ...], deterministic: bool | None = None) -> Constants:
-        """As of any cell; masks are as large as inputs and state, `input_shape` being `(B, *S, C)`."""
-        if self.deterministic if deterministic is None else deterministic:
-            return Constants()
-        size = jax.eval_shape(
-            lambda: convolve(
-                jnp.zeros((1, *input_shape[1:-1], 1)),
-                jnp.zeros((*self.kernel_size, 1, 1)),
-                *self._window(),
-            )
-        ).shape[1:-1]
-        return Constants(
-            self.draw_mask(self.dropout_rate, input_shape),
-            self.draw_mask(self.recurrent_dropout_rate, (input_shape[0], *size, self.features)),
-            self.draw_mask(self.weight_drop_rate, self.recurrent_parameters["recurrent_kernel"][1]),
-            self.make_rng("dropout") if any(self.zoneout_rates) else None,
-        )
 
     def step(
         self, state: LSTMState, z: Float[Array, "B *S 4H"], constants: Constants

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
-from rnnjax.kernels.products import multiply
 from rnnjax.kernels.sequence import sigmoid
 
 
@@ -151,7 +149,6 @@ class RGLRUCell(RGLRUOptions, LinearCell):
         """The logit of the decay."""
         return {"decay_logit": (self.decay_init, (self.features,))}
 
-    @nn.compact
     def project(self, x: Float[Array, "*T B H"], constants: Constants) -> Float[Array, "*T B 3H"]:
         """Pre-activations of both gates, and the inputs themselves."""
         if x.shape[-1] != self.features:
@@ -159,16 +156,8 @@ class RGLRUCell(RGLRUOptions, LinearCell):
                 f"RGLRUCell expects inputs as wide as its features, {self.features}; got {x.shape[-1]}. "
                 "Put nn.Dense before it."
             )
-        columns = 2 * self.features
-        self.parameter("decay_logit")
-        kernel = self.param("kernel", self.kernel_init, (self.features, columns), self.param_dtype)
-        bias = self.param("bias", self.initial_bias, (columns,), self.param_dtype) if self.use_bias else None
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        x = drop(x, constants.input_mask)
-        z = multiply(x, kernel, self.matmul_dtype)
-        if bias is not None:
-            z = z + bias.reshape((1,) * (z.ndim - 1) + bias.shape)
-        return jnp.concatenate([z, x], axis=-1)
+        z = super().project(x, constants)
+        return jnp.concatenate([z, drop(x.astype(z.dtype), constants.input_mask)], axis=-1)
 
     def coefficients(self, z: Float[Array, "*T B 3H"]) -> tuple[Float[Array, "*T B H"], Float[Array, "*T B H"]]:
         """a and sqrt(1 - a ** 2) * (i * x)."""

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer
+from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, check_rate
 from rnnjax.kernels.fused import StepRule, Times
 from rnnjax.kernels.products import multiply
 from rnnjax.kernels.sequence import normalise, sigmoid
@@ -70,8 +70,7 @@ class LSTMOptions(CellOptions):
     def check(self, name: str) -> None:
         """Raise ValueError where an option has no meaning."""
         super().check(name)
-        if not 0 <= self.cell_zoneout_rate < 1:
-            raise ValueError(f"{name} expects 0 <= cell_zoneout_rate < 1; got {self.cell_zoneout_rate}.")
+        check_rate(name, "cell_zoneout_rate", self.cell_zoneout_rate)
         if self.coupled_gates and not (self.input_gate and self.forget_gate):
             raise ValueError(f"{name} expects both input and forget gate with coupled_gates; one is absent.")
         if self.full_gate_recurrence and not (self.input_gate or self.forget_gate or self.output_gate):

@@ -105,39 +105,33 @@ UNIFORM = nn.initializers.uniform(scale=1.0)
 
 
 @dataclasses.dataclass
-class IndRNNOptions(CellOptions):
-    """Options of `IndRNNCell` and `IndRNN`."""
+class IndRNNOptions(SimpleRNNOptions):
+    """Options of `IndRNNCell` and `IndRNN`: those of a simple RNN, with other defaults."""
 
     recurrent_kernel_init: Initializer = UNIFORM
     """Between 0 and 1, as the paper starts layers whose outputs are read at every step."""
     activation_fn: Callable[[Array], Array] = jax.nn.relu
 
 
-class IndRNNCell(IndRNNOptions, Cell):
+class IndRNNCell(IndRNNOptions, SimpleRNNCell):
     """One step of an independently recurrent network: h' = activation(x W + u * h + b) (Li et al. 2018).
 
-    For sequences of T steps the paper keeps |u| below 2 ** (1 / T): `rnnjax.regularizers` has such a constraint.
+    For sequences of T steps the paper keeps |u| below 2 ** (1 / T): constrain "recurrent_kernel" by
+    `rnnjax.max_norm(2 ** (1 / T), axis=())`.
 
     Parameters: `kernel [D, H]`, `recurrent_kernel [H]`, `bias [H]`; with `layer_norm` `norm_scale [H]` of x W, u * h
     being no product over columns.
     """
-
-    num_blocks = 1
 
     @property
     def recurrent_parameters(self) -> Mapping[str, tuple[Initializer, tuple[int, ...]]]:
         """The recurrent weights, one a unit."""
         return {"recurrent_kernel": (self.recurrent_kernel_init, (self.features,))}
 
-    @nn.nowrap
-    def initial_state(self, batch_size: int | tuple[int, ...], dtype: Any = None) -> SimpleRNNState:
-        """Zeros, as an array `[*B, H]`, by default of the cell's own type."""
-        return SimpleRNNState(self.zeros(batch_size, dtype))
+    def recurrent_product(self, h: Float[Array, "B H"], constants: Constants) -> Float[Array, "B H"]:
+        """Each unit's own, with no other."""
+        return self.recurrent_kernel(constants, h.dtype)[None, :] * drop(h, constants.recurrent_mask)
 
-    def step(
-        self, state: SimpleRNNState, z: Float[Array, "B H"], constants: Constants
-    ) -> tuple[SimpleRNNState, Float[Array, "B H"]]:
-        """One step from input pre-activations."""
-        kept = self.recurrent_kernel(constants, z.dtype)[None, :] * drop(state.h, constants.recurrent_mask)
-        state = SimpleRNNState(self.activation_fn(z + kept))
-        return state, state.h
+    @nn.nowrap
+    def fused(self) -> None:
+        """It has no product with a matrix."""

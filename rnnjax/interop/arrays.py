@@ -140,11 +140,18 @@ def to_torch(layer: Any, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises:
         ValueError: PyTorch has no such layer.
     """
-    return {
-        part.prefix + name + part.suffix: array
+    return {name: array for part in arrays_of_parts(layer, params) for name, array in part.items()}
+
+
+def arrays_of_parts(layer: Any, params: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+    """What `to_torch` gives, for each part by itself."""
+    return [
+        {
+            part.prefix + name + part.suffix: np.ascontiguousarray(array)
+            for name, array in part_to_torch(part.module, get(params, part.path)).items()
+        }
         for part in parts(layer)
-        for name, array in part_to_torch(part.module, get(params, part.path)).items()
-    }
+    ]
 
 
 def get(params: Any, path: tuple[str, ...]) -> Any:

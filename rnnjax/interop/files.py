@@ -14,6 +14,7 @@ from flax import linen as nn
 from rnnjax import atomic
 from rnnjax.errors import first_line
 from rnnjax.interop import torch_files
+from rnnjax.interop.arrays import arrays_of_parts
 from rnnjax.interop.contents import Arrays, Contents, Settings, as_floats
 from rnnjax.interop.sequential import RECURRENT, Sequential, as_sequential
 
@@ -106,7 +107,7 @@ def encode(path: Path, model: nn.Module, params: Mapping[str, Any]) -> tuple[byt
         return keras_files.keras_bytes(*as_sequential(model, params), weights_only=end == ".weights.h5")
     if not isinstance(model, RECURRENT):
         model, params = as_sequential(model, params)
-    arrays = torch_files.state_dict_of(model, params)
+    arrays = arrays_of_parts(model, params)
     state_dict = {name: array for part in arrays for name, array in part.items()}
     if end == ".safetensors":
         return torch_files.safetensors_bytes(state_dict), arrays

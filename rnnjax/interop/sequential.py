@@ -112,7 +112,7 @@ def as_sequential(model: nn.Module, params: Mapping[str, Any]) -> tuple[Sequenti
     if isinstance(model, Classifier):
         if model.pooling is not None:
             raise ValueError(f"expected a Classifier without pooling; got one with {type(model.pooling).__name__}.")
-        output = nn.Dense(1 if model.num_classes == 2 else model.num_classes, parent=None)
+        output = nn.Dense(model.num_logits, parent=None)
         table = Embedding(model.vocabulary_size, model.embedding_size, parent=None)
         layers: dict[str, Any] = {"embedding": table, "recurrent": model.encoder, "output": output}
         return Sequential(layers), dict(params)

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import linen as nn
 
-from rnnjax.interop.arrays import from_torch, get, parts
+from rnnjax.interop.arrays import from_torch, parts
 from rnnjax.interop.contents import Arrays, Contents, Found, Settings, arrange, as_floats, recurrent_layer
-from rnnjax.interop.layouts import part_to_torch, torch_shapes
+from rnnjax.interop.layouts import torch_shapes
 from rnnjax.layers.combinators import Bidirectional, Stack
 from rnnjax.layers.embedding import Embedding
 
@@ -105,21 +104,6 @@ def _recurrent(arrays: Arrays, settings: Settings) -> Any:
         layer = Bidirectional(layer)
     count = sum(re.fullmatch(r"weight_hh_l\d+", name) is not None for name in arrays)
     return layer if count == 1 else Stack([layer] * count)
-
-
-def state_dict_of(model: Any, params: Mapping[str, Any]) -> list[Arrays]:
-    """The arrays of a state_dict, part by part.
-
-    Raises:
-        ValueError: a layer that PyTorch has not.
-    """
-    return [
-        {
-            part.prefix + name + part.suffix: np.ascontiguousarray(array)
-            for name, array in part_to_torch(part.module, get(params, part.path)).items()
-        }
-        for part in parts(model)
-    ]
 
 
 def safetensors_bytes(state_dict: Arrays) -> bytes:

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from rnnjax.kernels.products import narrow_dot, sum_of_products
-from rnnjax.kernels.sequence import masked_step, select
+from rnnjax.kernels.sequence import masked_step, select, split_columns
 
 Times = Callable[[int, Array], Array]
 """(k, x) -> the product of x with the k-th part of the recurrent kernel, or with its transpose."""
@@ -54,6 +54,8 @@ class Steps(NamedTuple):
     z: Float[Array, "T B G"]
     mask: Bool[Array, "T B"] | None
     resets: Bool[Array, "T B"] | None
+    number: Int[Array, " T"] | None = None
+    """Only where a step draws noise of its own, which no rule here does."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -95,13 +97,6 @@ def _times(loop: Loop, kernels: list[Array], biases: list[Array] | None) -> Time
     return times
 
 
-def _split(loop: Loop, columns: Array) -> list[Array]:
-    """Parts of the last axis, one a product."""
-    width = columns.shape[-1] // sum(loop.rule.parts)
-    ends = [width * sum(loop.rule.parts[: number + 1]) for number in range(len(loop.rule.parts) - 1)]
-    return jnp.split(columns, ends, axis=-1)
-
-
 def _run(
     loop: Loop,
     kernel: Array,
@@ -113,7 +108,8 @@ def _run(
     keep: bool,
 ) -> tuple[tuple[Any, Array | None], Any]:
     """The recurrence and, with `keep`, for each step what entered the products and what the rule keeps."""
-    times = _times(loop, _split(loop, kernel), None if bias is None else _split(loop, bias))
+    parts = loop.rule.parts
+    times = _times(loop, split_columns(kernel, parts), None if bias is None else split_columns(bias, parts))
 
     def body(state: Any, step: Steps) -> tuple[Any, tuple[Array | None, Any]]:
         def advance(before: Any) -> tuple[Any, Array]:
@@ -142,7 +138,7 @@ def _forward(
 def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
     kernel, bias, recurrent_mask, mask, resets, (factors, kept) = residuals
     final, outputs = gradients
-    times = _times(loop, [part.T for part in _split(loop, kernel)], None)
+    times = _times(loop, [part.T for part in split_columns(kernel, loop.rule.parts)], None)
 
     def body(after: Any, inputs: Any) -> tuple[Any, tuple[Array, Any]]:
         """Gradients pass one step: from the state after it to the state before it."""
@@ -161,7 +157,7 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
 
     inputs = kept, mask, resets, outputs
     initial, (z, products) = jax.lax.scan(body, final, inputs, reverse=not loop.reverse, unroll=loop.unroll)
-    products = _split(loop, z) if products is None else products  # [T, B, G] together
+    products = split_columns(z, loop.rule.parts) if products is None else products  # [T, B, G] together
     kernel_gradient = jnp.concatenate(
         [
             sum_of_products(factor, product.astype(factor.dtype), kernel.dtype)

@@ -1,6 +1,6 @@
 """What every recurrence over a padded batch needs, on arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -20,16 +20,20 @@ NORM_EPSILON = 1e-5
 """Added to variances, as PyTorch's LayerNorm does."""
 
 
+def split_columns(x: Float[Array, "*T G"], shares: Sequence[int]) -> list[Float[Array, "*T N"]]:
+    """Parts of the last axis, so many of its equal blocks each."""
+    width = x.shape[-1] // sum(shares)
+    return jnp.split(x, [width * end for end in accumulate(shares)][:-1], axis=-1)
+
+
 def normalise(x: Float[Array, "*T G"], scale: Float[Array, " G"], groups: tuple[int, ...]) -> Float[Array, "*T G"]:
     """Layer normalisation (Ba et al. 2016) over groups of so many equal blocks of the last axis, then the scale."""
-    width = x.shape[-1] // sum(groups)
-    ends = list(accumulate(group * width for group in groups))[:-1]
 
     def centre(part: Array) -> Array:
         part = part - part.mean(axis=-1, keepdims=True)
         return part * jax.lax.rsqrt((part * part).mean(axis=-1, keepdims=True) + NORM_EPSILON)
 
-    x = jnp.concatenate([centre(part) for part in jnp.split(x, ends, axis=-1)], axis=-1)
+    x = jnp.concatenate([centre(part) for part in split_columns(x, groups)], axis=-1)
     return x * scale.reshape((1,) * (x.ndim - 1) + scale.shape)
 
 

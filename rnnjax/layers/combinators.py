@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from rnnjax.cells.base import State
+from rnnjax.cells.base import State, check_rate
 from rnnjax.layers.recurrent import check_steps, resolve_mask
 
 MERGES = ("concat", "sum", "mul", "average")
@@ -164,8 +164,7 @@ class Stack(nn.Module):
         if layers is not self.layers or not all(map(_is_layer, layers)):
             came = ", ".join(type(layer).__name__ for layer in layers)
             raise ValueError(f"Stack expects a list of recurrent layers, such as [LSTM(64), LSTM(32)]; got {came}.")
-        if not 0 <= self.dropout_rate < 1:
-            raise ValueError(f"Stack expects 0 <= dropout_rate < 1; got {self.dropout_rate}.")
+        check_rate("Stack", "dropout_rate", self.dropout_rate)
         super().__post_init__()
 
     @property

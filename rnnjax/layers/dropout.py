@@ -3,6 +3,8 @@
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from rnnjax.cells.base import check_rate
+
 
 class VariationalDropout(nn.Module):
     """Dropout with one mask for all steps of a sequence, also called locked dropout (Gal and Ghahramani 2016).
@@ -21,8 +23,7 @@ class VariationalDropout(nn.Module):
 
     def __post_init__(self) -> None:
         """Check the rate where it is written."""
-        if not 0 <= self.rate < 1:
-            raise ValueError(f"VariationalDropout expects 0 <= rate < 1; got {self.rate}.")
+        check_rate("VariationalDropout", "rate", self.rate)
         super().__post_init__()
 
     @nn.compact

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from rnnjax.cells.base import Initializer
+from rnnjax.cells.base import Initializer, check_rate
 
 
 def centred_uniform(key: Array, shape: tuple[int, ...], dtype: type) -> Array:
@@ -29,8 +29,7 @@ class Embedding(nn.Embed):
 
     def __post_init__(self) -> None:
         """Check the rate where it is written."""
-        if not 0 <= self.word_dropout_rate < 1:
-            raise ValueError(f"Embedding expects 0 <= word_dropout_rate < 1; got {self.word_dropout_rate}.")
+        check_rate("Embedding", "word_dropout_rate", self.word_dropout_rate)
         super().__post_init__()
 
     def __call__(self, inputs: Int[Array, "*B"], *, deterministic: bool | None = None) -> Float[Array, "*B D"]:

@@ -31,8 +31,10 @@ from rnnjax.kernels.sequence import mask_from_lengths, masked_step, zero_where_m
 IMPLEMENTATIONS = ("auto", "scan", "fused", "parallel")
 
 
-Run = Callable[..., tuple[State, Float[Array, "T B H"] | None]]
-"""(cell, initial state, fresh state, constants, (steps, their numbers)) -> (final state, outputs)."""
+Result = tuple[State, Float[Array, "T B H"] | None]
+"""Final state, and outputs where they were asked for."""
+Run = Callable[[Any, State, State, Constants, Steps], Result]
+"""(cell, initial state, fresh state, constants, steps) -> result."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -162,7 +164,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
         constants = cell.constants((x.shape[0], *x.shape[2:]), deterministic)
         x, mask, resets = jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1), (x, mask, resets))  # [T, B, ...]
         z = cell.project(x if self.chunk_size is None else x[:1], constants)  # [T, B, G]
-        fresh = cell.initial_state(cell.state_shape(z.shape[1:]), z.dtype)
+        fresh = cell.initial_state(z.shape[1:-1], z.dtype)
         carried, initial = None, fresh
         if self.stateful and (self.has_variable("carry", "state") or self.is_mutable_collection("carry")):
             carried = self.variable("carry", "state", lambda: fresh)
@@ -176,12 +178,12 @@ class RecurrentLayer(LayerOptions, nn.Module):
         numbers = None if constants.zoneout_key is None else jnp.arange(num_steps)
         run = self._form(name, cell, return_sequences)
         if self.chunk_size is None:
-            final, y = run(cell, initial, fresh, constants, (Steps(z, mask, resets), numbers))
+            final, y = run(cell, initial, fresh, constants, Steps(z, mask, resets, numbers))
         else:
-            final, y = self._run_chunks(run, cell, initial, fresh, constants, (Steps(x, mask, resets), numbers))
-        final, outputs = jax.tree.map(unflat, (final, cell.output(final) if y is None else jnp.swapaxes(y, 0, 1)))
+            final, y = self._run_chunks(run, cell, initial, fresh, constants, Steps(x, mask, resets, numbers))
         if carried is not None and not self.is_initializing() and self.is_mutable_collection("carry"):
-            carried.value = jax.tree.map(flat, final)
+            carried.value = final
+        final, outputs = jax.tree.map(unflat, (final, cell.output(final) if y is None else jnp.swapaxes(y, 0, 1)))
         return (final, outputs) if return_state else outputs
 
     @nn.nowrap
@@ -202,21 +204,23 @@ class RecurrentLayer(LayerOptions, nn.Module):
 
     @nn.nowrap
     def _run_chunks(
-        self, run: Run, cell: Cell, initial: State, fresh: State, constants: Constants, sequence: tuple[Steps, Any]
-    ) -> tuple[State, Float[Array, "T B H"] | None]:
-        """Projection and recurrence of one chunk after another, each computed again on the way back."""
+        self, run: Run, cell: Cell, initial: State, fresh: State, constants: Constants, inputs: Steps
+    ) -> Result:
+        """Projection and recurrence of one chunk after another, each computed again on the way back.
+
+        `inputs` has x where steps have z.
+        """
         size = self.chunk_size
         assert size is not None
 
-        def chunk(cell: Cell, state: State, fresh: State, constants: Constants, part: tuple[Steps, Any]) -> Any:
-            steps, numbers = part
+        def chunk(cell: Cell, state: State, fresh: State, constants: Constants, steps: Steps) -> Any:
             z = cell.project(steps.z, constants)
-            return run(cell, state, fresh, constants, (steps._replace(z=z), numbers))
+            return run(cell, state, fresh, constants, steps._replace(z=z))
 
-        num_steps = sequence[0].z.shape[0]
+        num_steps = inputs.z.shape[0]
         whole = num_steps - num_steps % size
-        head = jax.tree.map(lambda part: part[:whole].reshape(-1, size, *part.shape[1:]), sequence)
-        rest = jax.tree.map(lambda part: part[whole:], sequence)
+        head = jax.tree.map(lambda part: part[:whole].reshape(-1, size, *part.shape[1:]), inputs)
+        rest = jax.tree.map(lambda part: part[whole:], inputs)
         again = nn.remat(chunk, prevent_cse=False)
         over_chunks = nn.scan(
             again,
@@ -226,11 +230,11 @@ class RecurrentLayer(LayerOptions, nn.Module):
             reverse=self.reverse,
         )
 
-        def run_head(state: State) -> tuple[State, Array | None]:
+        def run_head(state: State) -> Result:
             state, y = over_chunks(cell, state, fresh, constants, head)
             return state, None if y is None else y.reshape(whole, *y.shape[2:])
 
-        def run_rest(state: State) -> tuple[State, Array | None]:
+        def run_rest(state: State) -> Result:
             return again(cell, state, fresh, constants, rest)
 
         if whole == num_steps:
@@ -245,18 +249,15 @@ class RecurrentLayer(LayerOptions, nn.Module):
 
     @nn.nowrap
     def _run_scan(
-        self,
-        return_sequences: bool,
-        cell: Cell,
-        initial: State,
-        fresh: State,
-        constants: Constants,
-        sequence: tuple[Steps, Any],
-    ) -> tuple[State, Float[Array, "T B H"] | None]:
-        def body(cell: Cell, state: State, fresh: State, constants: Constants, part: tuple[Steps, Any]) -> Any:
-            step, number = part
+        self, return_sequences: bool, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps
+    ) -> Result:
+        def body(cell: Cell, state: State, fresh: State, constants: Constants, step: Steps) -> Any:
             state, y = masked_step(
-                lambda before: cell.advance(before, step.z, constants, number), state, fresh, step.mask, step.resets
+                lambda before: cell.advance(before, step.z, constants, step.number),
+                state,
+                fresh,
+                step.mask,
+                step.resets,
             )
             return state, y if return_sequences else None
 
@@ -268,19 +269,13 @@ class RecurrentLayer(LayerOptions, nn.Module):
             reverse=self.reverse,
             unroll=self.unroll,
         )
-        return scan(cell, initial, fresh, constants, sequence)
+        return scan(cell, initial, fresh, constants, steps)
 
     @nn.nowrap
     def _run_fused(
-        self,
-        return_sequences: bool,
-        cell: Cell,
-        initial: State,
-        fresh: State,
-        constants: Constants,
-        sequence: tuple[Steps, Any],
-    ) -> tuple[State, Float[Array, "T B H"] | None]:
-        form, steps, mask = cell.fused(), sequence[0], constants.recurrent_mask
+        self, return_sequences: bool, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps
+    ) -> Result:
+        form, mask = cell.fused(), constants.recurrent_mask
         assert form is not None
         rule, bias = form
         dtype = steps.z.dtype
@@ -303,9 +298,9 @@ class RecurrentLayer(LayerOptions, nn.Module):
         initial: State,
         fresh: State,
         constants: Constants,
-        sequence: tuple[Steps, Any],
-    ) -> tuple[State, Float[Array, "T B H"] | None]:
-        z, mask, resets = sequence[0]
+        steps: Steps,
+    ) -> Result:
+        z, mask, resets, _ = steps
         decay, increment = cell.coefficients(z)
         if resets is not None:  # from zeros
             decay = jnp.where(resets[..., None], 0, decay)

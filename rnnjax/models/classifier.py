@@ -28,6 +28,11 @@ class Classifier(nn.Module):
     matmul_dtype: Any = None
     """Type to which the operands of the output layer's products are rounded; those of the encoder are its own."""
 
+    @property
+    def num_logits(self) -> int:
+        """1 for two classes, otherwise one a class."""
+        return 1 if self.num_classes == 2 else self.num_classes
+
     @nn.compact
     def __call__(
         self,
@@ -42,8 +47,7 @@ class Classifier(nn.Module):
         x = encoder(x, lengths=lengths)  # [B, H], or [B, T, H] to be pooled
         if self.pooling is not None:
             x = self.pooling.clone(parent=self, name="pooled")(x, lengths=lengths)  # [B, H]
-        num_logits = 1 if self.num_classes == 2 else self.num_classes
-        logits: Float[Array, "B C"] = output_layer(num_logits, self.matmul_dtype)(x)
+        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
         return logits
 
 

@@ -1,20 +1,12 @@
 """The comparison of LSTM variants: each builds with the parameters it should have, and a tiny one learns."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
+import greff
 import jax
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-spec = importlib.util.spec_from_file_location("greff", ROOT / "benchmarks" / "greff.py")
-assert spec is not None
-assert spec.loader is not None
-greff = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(greff)
 
 
 @pytest.mark.parametrize("name", greff.VARIANTS)

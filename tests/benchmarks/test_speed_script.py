@@ -4,18 +4,15 @@ import dataclasses
 import importlib
 import json
 import math
-import sys
 import types
 from pathlib import Path
 
 import pytest
+import scores
+import speed
+import time_to_quality
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-speed = importlib.import_module("speed")
-scores = importlib.import_module("scores")
-time_to_quality = importlib.import_module("time_to_quality")
-
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
