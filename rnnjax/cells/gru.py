@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, columns_of, drop
-from rnnjax.kernels.fused import StepRule, Times
+from rnnjax.kernels.fused import Kept, StepRule, Store, Times
 from rnnjax.kernels.products import multiply
 from rnnjax.kernels.sequence import sigmoid
 
@@ -109,45 +109,37 @@ class GRUCell(GRUOptions, Cell):
         return RULE_AFTER, self.parameter("recurrent_bias") if self.use_bias else None
 
 
-class Kept(NamedTuple):
-    """What the derivative of a step needs."""
-
-    gates: Float[Array, "B 2H"]
-    candidate: Float[Array, "B H"]
-    product: Float[Array, "B H"]
-    """What the reset gate multiplies: the candidate's block of the product or, before the product, the entering h."""
-    h: Float[Array, "B H"]
-    """Before the step."""
-
-
-def combine_after(state: GRUState, z: Float[Array, "B 3H"], product: Float[Array, "B 3H"]) -> tuple[GRUState, Kept]:
-    """The next state, with the reset gate after the product, from both pre-activations."""
+def combine_after(
+    state: GRUState, z: Float[Array, "B 3H"], product: Float[Array, "B 3H"]
+) -> tuple[GRUState, list[Array]]:
+    """The next state, with the reset gate after the product, from both pre-activations, and the gates: [z, r, g]."""
     width = 2 * z.shape[1] // 3
-    gates = sigmoid(z[:, :width] + product[:, :width])
-    update, reset = jnp.split(gates, 2, axis=1)
+    update, reset = jnp.split(sigmoid(z[:, :width] + product[:, :width]), 2, axis=1)
     candidate = jnp.tanh(z[:, width:] + reset * product[:, width:])
-    return GRUState(update * state.h + (1 - update) * candidate), Kept(gates, candidate, product[:, width:], state.h)
+    return GRUState(update * state.h + (1 - update) * candidate), [update, reset, candidate]
 
 
 def forward_after(
     state: GRUState, h: Float[Array, "B H"], z: Float[Array, "B 3H"], times: Times
 ) -> tuple[GRUState, tuple[Array], Kept]:
     """One step with the reset gate after the product, as `StepRule.forward`."""
-    after, kept = combine_after(state, z, times(0, h))
-    return after, (h,), kept
+    product = times(0, h)
+    after, (update, reset, candidate) = combine_after(state, z, product)
+    d_update = (state.h - candidate) * update * (1 - update)
+    d_candidate = (1 - update) * (1 - candidate * candidate)
+    d_reset = d_candidate * product[:, 2 * candidate.shape[1] :] * reset * (1 - reset)
+    return after, (h,), Kept(jnp.concatenate([d_update, d_reset, d_candidate], axis=1), (update, reset))
 
 
 def backward_after(
-    kept: Kept, gradient: GRUState, times: Times
-) -> tuple[Array, tuple[Array], Float[Array, "B H"], GRUState]:
+    kept: Kept, gradient: GRUState, store: Store, times: Times
+) -> tuple[tuple[Array], Float[Array, "B H"], GRUState]:
     """Its derivative, as `StepRule.backward`."""
-    update, reset = jnp.split(kept.gates, 2, axis=1)
-    d_candidate = gradient.h * (1 - update) * (1 - kept.candidate * kept.candidate)
-    d_update = gradient.h * (kept.h - kept.candidate) * update * (1 - update)
-    d_reset = d_candidate * kept.product * reset * (1 - reset)
-    dz = jnp.concatenate([d_update, d_reset, d_candidate], axis=1)
-    d_product = jnp.concatenate([d_update, d_reset, d_candidate * reset], axis=1)
-    return dz, (d_product,), times(0, d_product), GRUState(gradient.h * update)
+    update, reset = kept.rest
+    dz = store(kept.row * jnp.tile(gradient.h, (1, 3)))
+    width = 2 * reset.shape[1]
+    d_product = jnp.concatenate([dz[:, :width], dz[:, width:] * reset], axis=1)
+    return (d_product,), times(0, d_product), GRUState(gradient.h * update)
 
 
 def forward_before(
@@ -155,28 +147,25 @@ def forward_before(
 ) -> tuple[GRUState, tuple[Array, Array], Kept]:
     """One step with the reset gate before the product, as `StepRule.forward`."""
     width = 2 * z.shape[1] // 3
-    gates = sigmoid(z[:, :width] + times(0, h))
-    update, reset = jnp.split(gates, 2, axis=1)
+    update, reset = jnp.split(sigmoid(z[:, :width] + times(0, h)), 2, axis=1)
     seen = reset * h
     candidate = jnp.tanh(z[:, width:] + times(1, seen))
     after = GRUState(update * state.h + (1 - update) * candidate)
-    return after, (h, seen), Kept(gates, candidate, h, state.h)
+    d_update = (state.h - candidate) * update * (1 - update)
+    d_candidate = (1 - update) * (1 - candidate * candidate)
+    row = jnp.concatenate([d_update, seen * (1 - reset), d_candidate], axis=1)
+    return after, (h, seen), Kept(row, (update, reset))
 
 
-def backward_before(kept: Kept, gradient: GRUState, times: Times) -> tuple[Array, None, Float[Array, "B H"], GRUState]:
+def backward_before(
+    kept: Kept, gradient: GRUState, store: Store, times: Times
+) -> tuple[None, Float[Array, "B H"], GRUState]:
     """Its derivative, as `StepRule.backward`."""
-    update, reset = jnp.split(kept.gates, 2, axis=1)
-    d_candidate = gradient.h * (1 - update) * (1 - kept.candidate * kept.candidate)
-    d_seen = times(1, d_candidate)
-    d_gates = jnp.concatenate(
-        [
-            gradient.h * (kept.h - kept.candidate) * update * (1 - update),
-            d_seen * kept.product * reset * (1 - reset),
-        ],
-        axis=1,
-    )
-    dz = jnp.concatenate([d_gates, d_candidate], axis=1)
-    return dz, None, times(0, d_gates) + d_seen * reset, GRUState(gradient.h * update)
+    update, reset = kept.rest
+    width = reset.shape[1]
+    d_seen = times(1, gradient.h * kept.row[:, 2 * width :])
+    dz = store(kept.row * jnp.concatenate([gradient.h, d_seen, gradient.h], axis=1))
+    return None, times(0, dz[:, : 2 * width]) + d_seen * reset, GRUState(gradient.h * update)
 
 
 RULE_AFTER = StepRule(forward_after, backward_after)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from rnnjax.cells.base import Cell, CellOptions, Constants, Initializer, drop
-from rnnjax.kernels.fused import StepRule, Times
+from rnnjax.kernels.fused import Kept, StepRule, Store, Times
 
 
 class SimpleRNNState(NamedTuple):
@@ -64,14 +64,17 @@ class SimpleRNNCell(SimpleRNNOptions, Cell):
     @nn.nowrap
     def _forward(
         self, state: SimpleRNNState, h: Array, z: Array, times: Times
-    ) -> tuple[SimpleRNNState, tuple[Array], Array]:
+    ) -> tuple[SimpleRNNState, tuple[Array], Kept]:
         z = z + times(0, h)
-        return SimpleRNNState(self.activation_fn(z)), (h,), z
+        after, slope = jax.jvp(self.activation_fn, (z,), (jnp.ones_like(z),))
+        return SimpleRNNState(after), (h,), Kept(slope, None)
 
     @nn.nowrap
-    def _backward(self, z: Array, gradient: SimpleRNNState, times: Times) -> tuple[Array, None, Array, SimpleRNNState]:
-        (dz,) = jax.vjp(self.activation_fn, z)[1](gradient.h)
-        return dz, None, times(0, dz), SimpleRNNState(jnp.zeros_like(dz))
+    def _backward(
+        self, kept: Kept, gradient: SimpleRNNState, store: Store, times: Times
+    ) -> tuple[None, Array, SimpleRNNState]:
+        dz = store(kept.row * gradient.h)
+        return None, times(0, dz), SimpleRNNState(jnp.zeros_like(dz))
 
 
 def identity_init(scale: float = 1.0) -> Initializer:

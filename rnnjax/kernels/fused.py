@@ -1,9 +1,10 @@
 """Recurrences with a derivative of their own.
 
 Differentiating a scan adds to the gradient of the recurrent kernel at every step, a small product and a pass over the
-whole matrix each time, and keeps every intermediate value. Here a cell says what it keeps and how gradients pass one
-step; the loop that runs back leaves the gradients of the products, and the kernel's gradient is one product of
-[H, T * B] by [T * B, G] after it, as in cuDNN.
+whole matrix each time, and keeps every intermediate value. Here the kernel's gradient is one product of [H, T * B] by
+[T * B, G] after the loop that runs back, as in cuDNN. A step's derivative is linear in the gradient that comes in, so
+that the forward loop leaves its factors and the loop that runs back does nothing but multiply. It leaves them where the
+pre-activations stood, and there the loop that runs back leaves their gradient: no third array of that size is made.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,16 @@ from rnnjax.kernels.sequence import masked_step, select, split_columns
 
 Times = Callable[[int, Array], Array]
 """(k, x) -> the product of x with the k-th part of the recurrent kernel, or with its transpose."""
+Store = Callable[[Array], Array]
+"""Puts a step's row in its place. Use what it gives back from there on, and call it last of all that reads the row."""
+
+
+class Kept(NamedTuple):
+    """What the derivative of a step needs."""
+
+    row: Float[Array, "B G"]
+    """What takes the place of the pre-activations."""
+    rest: Any
 
 
 class StepRule(NamedTuple):
@@ -27,12 +38,12 @@ class StepRule(NamedTuple):
     States are NamedTuples of [B, H] arrays whose first field is h; z is [B, G], and so are all products together.
     """
 
-    forward: Callable[[Any, Array, Array, Times], tuple[Any, tuple[Array, ...], Any]]
+    forward: Callable[[Any, Array, Array, Times], tuple[Any, tuple[Array, ...], Kept]]
     """(state, its h as it enters, z, times) -> (next state, the left factor of each product, what `backward` needs)."""
-    backward: Callable[[Any, Any, Times], tuple[Array, tuple[Array, ...] | None, Array, Any]]
-    """(what `forward` kept, gradient of the next state, times with the transpose) -> gradients of z, of each product
-    (None where they are the columns of z's, since z and products are only added), of the entering h, and of the state
-    other than through that."""
+    backward: Callable[[Kept, Any, Store, Times], tuple[tuple[Array, ...] | None, Array, Any]]
+    """(what `forward` kept, gradient of the next state, where z's gradient is put, times with the transpose) ->
+    gradients of each product (None where they are the columns of z's, since z and products are only added), of the
+    entering h, and of the state other than through that."""
     parts: tuple[int, ...] = (1,)
     """Columns of the kernel that each product takes, as shares."""
 
@@ -111,21 +122,31 @@ def _run(
     parts = loop.rule.parts
     times = _times(loop, split_columns(kernel, parts), None if bias is None else split_columns(bias, parts))
 
-    def body(state: Any, step: Steps) -> tuple[Any, tuple[Array | None, Any]]:
+    def body(state: Any, z: Array, others: tuple[Any, Any], store: Store) -> tuple[Any, tuple[Array | None, Any]]:
         def advance(before: Any) -> tuple[Any, Array]:
             entering = before[0] if recurrent_mask is None else before[0] * recurrent_mask
-            after, factors, rule_keeps = loop.rule.forward(before, entering, step.z, times)
+            after, factors, rule_keeps = loop.rule.forward(before, entering, z, times)
+            if keep:
+                store(rule_keeps.row)
             if loop.operand_dtype is not None:
                 factors = tuple(factor.astype(loop.operand_dtype) for factor in factors)
-            kept.append((factors, rule_keeps))
+            kept.append((factors, rule_keeps.rest))
             return after, after[0]
 
         kept: list[Any] = []
-        state, output = masked_step(advance, state, fresh, step.mask, step.resets)
+        state, output = masked_step(advance, state, fresh, *others)
         return state, (output if loop.return_sequences else None, kept[0] if keep else None)
 
-    final, (outputs, kept) = jax.lax.scan(body, initial, steps, reverse=loop.reverse, unroll=loop.unroll)
-    return (final, outputs), kept
+    others = steps.mask, steps.resets
+    if not keep:
+
+        def plain(state: Any, step: tuple[Array, Any]) -> Any:
+            return body(state, *step, lambda row: row)
+
+        final, (outputs, _) = jax.lax.scan(plain, initial, (steps.z, others), reverse=loop.reverse, unroll=loop.unroll)
+        return (final, outputs), None
+    final, rows, (outputs, (factors, rest)) = _scan_rows(body, initial, steps.z, others, loop.reverse, loop.unroll)
+    return (final, outputs), (factors, Kept(rows, rest))
 
 
 def _forward(
@@ -140,23 +161,23 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
     final, outputs = gradients
     times = _times(loop, [part.T for part in split_columns(kernel, loop.rule.parts)], None)
 
-    def body(after: Any, inputs: Any) -> tuple[Any, tuple[Array, Any]]:
+    def body(after: Any, row: Array, inputs: Any, store: Store) -> tuple[Any, tuple[Array, ...] | None]:
         """Gradients pass one step: from the state after it to the state before it."""
-        kept, mask, resets, output = inputs
+        rest, mask, resets, output = inputs
         through = after if output is None else after._replace(**{after._fields[0]: after[0] + output})
         if mask is not None:
             through = select(mask, through, jax.tree.map(jnp.zeros_like, through))
-        z, products, h, before = loop.rule.backward(kept, through, times)
+        products, h, before = loop.rule.backward(Kept(row, rest), through, store, times)
         h = before[0] + (h if recurrent_mask is None else h * recurrent_mask)
         before = before._replace(**{before._fields[0]: h})
         if resets is not None:  # a reset state is a constant
             before = select(resets, jax.tree.map(jnp.zeros_like, before), before)
         if mask is not None:
             before = select(mask, before, after)
-        return before, (z, products)
+        return before, products
 
-    inputs = kept, mask, resets, outputs
-    initial, (z, products) = jax.lax.scan(body, final, inputs, reverse=not loop.reverse, unroll=loop.unroll)
+    inputs = kept.rest, mask, resets, outputs
+    initial, z, products = _scan_rows(body, final, kept.row, inputs, not loop.reverse, loop.unroll)
     products = split_columns(z, loop.rule.parts) if products is None else products  # [T, B, G] together
     kernel_gradient = jnp.concatenate(
         [
@@ -170,3 +191,53 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
 
 
 recurrence.defvjp(_forward, _backward)
+
+
+def _scan_rows(
+    body: Callable[[Any, Array, Any, Store], tuple[Any, Any]],
+    carry: Any,
+    rows: Float[Array, "T B G"],
+    others: Any,
+    reverse: bool,
+    unroll: int,
+) -> tuple[Any, Float[Array, "T B G"], Any]:
+    """Scan `body(carry, row, other, store) -> (carry, y)`: the last carry, the rows that it stored, and all y.
+
+    On CPU the new rows take the memory of the old ones, which spares passing over an array more than caches hold.
+    """
+
+    def in_place(carry: Any, rows: Array, others: Any) -> tuple[Any, Array, Any]:
+        def step(state: tuple[Any, Array], inputs: tuple[Array, Any]) -> tuple[tuple[Any, Array], Any]:
+            (carry, rows), (t, other) = state, inputs
+
+            def store(row: Array) -> Array:
+                nonlocal rows
+                rows = jax.lax.dynamic_update_index_in_dim(rows, row, t, 0)
+                # XLA copies all rows at each step if it cannot tell that everyone has read a row before it changes.
+                return jax.lax.dynamic_index_in_dim(rows, t, 0, keepdims=False)
+
+            row = jax.lax.dynamic_index_in_dim(rows, t, 0, keepdims=False)
+            carry, y = body(carry, row, other, store)
+            return (carry, rows), y
+
+        inputs = jnp.arange(rows.shape[0]), others
+        (carry, rows), ys = jax.lax.scan(step, (carry, rows), inputs, reverse=reverse, unroll=unroll)
+        return carry, rows, ys
+
+    def stacked(carry: Any, rows: Array, others: Any) -> tuple[Any, Array, Any]:
+        def step(carry: Any, inputs: tuple[Array, Any]) -> tuple[Any, tuple[Array, Any]]:
+            stored: list[Array] = []
+
+            def store(row: Array) -> Array:
+                stored.append(row)
+                return row
+
+            carry, y = body(carry, *inputs, store)
+            return carry, (stored[0], y)
+
+        carry, (rows, ys) = jax.lax.scan(step, carry, (rows, others), reverse=reverse, unroll=unroll)
+        return carry, rows, ys
+
+    if rows.shape[0] == 0:
+        return stacked(carry, rows, others)
+    return jax.lax.platform_dependent(carry, rows, others, cpu=in_place, default=stacked)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnjax.kernels.fused import Loop, StepRule, Steps, recurrence
+from rnnjax.kernels.fused import Kept, Loop, StepRule, Steps, recurrence
 from rnnjax.kernels.sequence import masked_step
 
 T, B, H = 5, 3, 2
@@ -38,11 +38,13 @@ def rule_of(step) -> StepRule:
 
     def forward(state, h, z, times):
         product = times(0, h)
-        return step(state, z, product), (h,), (state, z, product)
+        return step(state, z, product), (h,), Kept(z, (state, product))
 
-    def backward(kept, gradient, times):
-        state, z, product = jax.vjp(step, *kept)[1](gradient)
-        return z, None if step is added else (product,), times(0, product), state
+    def backward(kept, gradient, store, times):
+        state, product = kept.rest
+        state, z, product = jax.vjp(step, state, kept.row, product)[1](gradient)
+        store(z)
+        return None if step is added else (product,), times(0, product), state
 
     return StepRule(forward, backward)
 
