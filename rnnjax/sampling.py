@@ -16,6 +16,9 @@ PROMPT_CHUNK = 256
 SUM_ACCURACY = 1e-6
 """What a sum of probabilities in float32 may be off by."""
 
+MOST_NOISE = 2**24
+"""Numbers that noise of a chunk may have to be drawn in one go."""
+
 
 class Sampler:
     """Draws continuations from a language model.
@@ -56,6 +59,7 @@ class Sampler:
         self.variables = {"params": params}
         self.choose = functools.partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
         self._read = jax.jit(self._read_chunk)
+        self._project = jax.jit(self._project_tokens)
         self._draw = jax.jit(self._draw_chunk, static_argnames="num_steps")
 
     def sample(
@@ -65,9 +69,17 @@ class Sampler:
         state, logits = self.read(prompt)
         state, logits = jax.tree.map(lambda leaf: jnp.repeat(leaf, num_samples, axis=0), (state, logits))
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(num_samples))
+        variables = self.variables
+        if logits.shape[1] <= num_samples * chunk:
+            variables = self._project(variables, state)
+        drawn: Array | None = None
         for start in range(0, length, chunk):
-            (state, logits), tokens = self._draw(self.variables, state, logits, keys, start, num_steps=chunk)
-            yield np.asarray(tokens)[:, : length - start]
+            (state, logits), tokens = self._draw(variables, state, logits, keys, start, num_steps=chunk)
+            if drawn is not None:  # while the next ones are being drawn
+                yield np.asarray(drawn)
+            drawn = tokens
+        if drawn is not None:
+            yield np.asarray(drawn)[:, : (length - 1) % chunk + 1]
 
     def read(self, prompt: Int[np.ndarray, " P"]) -> tuple[Any, Float[Array, "1 V"]]:
         """The state after `prompt`, and the logits of the token that follows."""
@@ -86,38 +98,67 @@ class Sampler:
         state, logits = self.model.apply(variables, tokens, lengths=lengths, initial_state=state, return_state=True)
         return state, logits[:, lengths[0] - 1]
 
+    def _project_tokens(self, variables: Any, state: Any) -> Any:
+        """The variables, and what the first layer makes of each token, which no step need make again."""
+        token = jnp.zeros((jax.tree.leaves(state)[0].shape[0], 1), jnp.int32)
+        _, kept = self.model.apply(variables, token, initial_state=state, return_state=True, mutable=["projected"])
+        return {**variables, **kept}
+
     def _draw_chunk(
         self, variables: Any, state: Any, logits: Array, keys: Array, start: Array, num_steps: int
     ) -> tuple[tuple[Any, Array], Array]:
-        def step(carry: tuple[Any, Array], position: Array) -> tuple[tuple[Any, Array], Array]:
-            state, logits = carry
+        def noise(position: Array) -> Float[Array, "S V"]:
             step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, position)
-            tokens = jax.vmap(self.choose)(step_keys, logits)  # [S]
+            return jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:], logits.dtype))(step_keys)
+
+        def step(carry: tuple[Any, Array], noise_or_position: Array) -> tuple[tuple[Any, Array], Array]:
+            state, logits = carry
+            tokens = self.choose(logits, noise_or_position if at_once else noise(noise_or_position))  # [S]
             state, logits = self.model.apply(variables, tokens[:, None], initial_state=state, return_state=True)
             return (state, logits[:, 0]), tokens
 
-        carry, tokens = jax.lax.scan(step, (state, logits), start + jnp.arange(num_steps))
+        positions = start + jnp.arange(num_steps)
+        # In one go it is several times as fast. Without a temperature nothing reads it.
+        at_once = num_steps * logits.size <= MOST_NOISE
+        carry, tokens = jax.lax.scan(step, (state, logits), jax.vmap(noise)(positions) if at_once else positions)
         return carry, tokens.T
 
 
 def choose(
-    key: Array, logits: Float[Array, " V"], *, temperature: float, top_k: int | None, top_p: float | None
-) -> Int[Array, ""]:
-    """Draw one token; see `Sampler` for the options."""
+    logits: Float[Array, "*S V"],
+    noise: Float[Array, "*S V"],
+    *,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+) -> Int[Array, "*S"]:
+    """Draw tokens with noise from the standard Gumbel distribution; see `Sampler` for the options.
+
+    The largest of logits / temperature + noise is a draw from their softmax (Gumbel 1954).
+    """
     if temperature < jnp.finfo(logits.dtype).tiny:  # 0, or so little above that it is 0 in this type
-        return logits.argmax()
-    logits = (logits - logits.max()) / temperature
-    if top_k is not None and top_k < logits.shape[0]:
+        return argmax(logits)
+    if top_k is not None and top_k < logits.shape[-1]:
         logits = jnp.where(ranks(logits) < top_k, logits, -jnp.inf)
     if top_p is not None and top_p < 1:
         order = ranks(logits)
-        ordered = jnp.zeros_like(logits).at[order].set(jax.nn.softmax(logits))
+        scaled = (logits - logits.max(axis=-1, keepdims=True)) / temperature
+        ordered = jnp.put_along_axis(jnp.zeros_like(logits), order, jax.nn.softmax(scaled), axis=-1, inplace=False)
         # A token stays if those before it do not reach p, to the accuracy of a sum of floats; the first always stays.
-        before = jnp.cumsum(ordered) - ordered
-        logits = jnp.where((before[order] < top_p - SUM_ACCURACY) | (order == 0), logits, -jnp.inf)
-    return jax.random.categorical(key, logits)
+        before = jnp.take_along_axis(jnp.cumsum(ordered, axis=-1) - ordered, order, axis=-1)
+        logits = jnp.where((before < top_p - SUM_ACCURACY) | (order == 0), logits, -jnp.inf)
+    if temperature > 1:  # neither form leaves the range of floats on its side
+        return argmax(logits / temperature + noise)
+    return argmax(logits + temperature * noise)
 
 
-def ranks(logits: Float[Array, " V"]) -> Int[Array, " V"]:
+def argmax(scores: Float[Array, "*S V"]) -> Int[Array, "*S"]:
+    """The first of the largest, and the last token where a score is NaN; XLA's own takes several times as long."""
+    last = scores.shape[-1] - 1
+    places = jax.lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+    return jnp.where(scores == scores.max(axis=-1, keepdims=True), places, last).min(axis=-1)
+
+
+def ranks(logits: Float[Array, "*S V"]) -> Int[Array, "*S V"]:
     """Place of each token by falling probability, ties in the order of ids."""
-    return jnp.argsort(jnp.argsort(-logits, stable=True))
+    return jnp.argsort(jnp.argsort(-logits, axis=-1, stable=True), axis=-1)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import rnnjax
+from rnnjax import sampling
 from rnnjax.models.language_model import LanguageModel
-from rnnjax.sampling import PROMPT_CHUNK, Sampler, choose
+from rnnjax.sampling import PROMPT_CHUNK, Sampler, argmax, choose
 
 V = 7
 
@@ -66,7 +67,9 @@ def test_drawn_text_is_the_choice_of_a_full_pass_with_the_same_keys(trained):
         logits = full_logits(trained, np.concatenate([prompt, text]))[len(prompt) - 1 : -1]
         key = jax.random.fold_in(jax.random.key(4), number)
         for position in range(40):
-            chosen = choose(jax.random.fold_in(key, position), logits[position], temperature=0.8, top_k=5, top_p=None)
+            row = jnp.asarray(logits[position])
+            kept = jnp.where(row >= jnp.sort(row)[-5], row, -jnp.inf)
+            chosen = jax.random.categorical(jax.random.fold_in(key, position), kept / 0.8)
             assert int(chosen) == text[position]
     assert len({tuple(text) for text in samples}) == 3
 
@@ -81,6 +84,23 @@ def test_text_does_not_depend_on_chunks_or_company(trained):
     np.testing.assert_array_equal(drawn(sampler, prompt, 50, seed=1, num_samples=2, chunk=64), whole[:2])
     np.testing.assert_array_equal(drawn(sampler, prompt, 20, seed=1, num_samples=4, chunk=7), whole[:, :20])
     assert (drawn(sampler, prompt, 50, seed=2, num_samples=4, chunk=64) != whole).any()
+
+
+def test_text_does_not_depend_on_what_is_made_ahead(trained, monkeypatch):
+    """Neither noise that is drawn step by step, nor what the first layer makes of a token, are other ones."""
+    options = {"seed": 3, "num_samples": 2, "chunk": 16}
+    ahead = drawn(Sampler(*trained, temperature=1.1), tokens(2, 4), 40, **options)
+    monkeypatch.setattr(sampling, "MOST_NOISE", 0)
+    sampler = Sampler(*trained, temperature=1.1)
+    monkeypatch.setattr(sampler, "_project", lambda variables, state: variables)
+    np.testing.assert_array_equal(drawn(sampler, tokens(2, 4), 40, **options), ahead)
+
+
+def test_argmax_is_the_first_of_the_largest():
+    scores = np.random.default_rng(0).integers(4, size=(50, 9)).astype(np.float32)
+    np.testing.assert_array_equal(argmax(scores), scores.argmax(axis=1))
+    scores[:, 3] = np.nan
+    assert np.all(argmax(scores) == 8)
 
 
 @pytest.mark.parametrize("length", [1, PROMPT_CHUNK, PROMPT_CHUNK + 1, 2 * PROMPT_CHUNK + 17])
@@ -126,9 +146,9 @@ def draws(logits: np.ndarray, count: int, **options) -> np.ndarray:
 def draws_of_each(logits: np.ndarray, count: int, **options) -> list[np.ndarray]:
     """How often each token is drawn from each row of logits [N, V]."""
     pick = functools.partial(choose, **{"temperature": 1.0, "top_k": None, "top_p": None, **options})
-    keys = jax.random.split(jax.random.key(0), count)
-    over_keys = jax.vmap(pick, in_axes=(0, None))
-    chosen = jax.jit(jax.vmap(over_keys, in_axes=(None, 0)))(keys, jnp.asarray(logits, jnp.float32))
+    noise = jax.random.gumbel(jax.random.key(0), (count, logits.shape[1]))
+    over_noise = jax.vmap(pick, in_axes=(None, 0))
+    chosen = jax.jit(jax.vmap(over_noise, in_axes=(0, None)))(jnp.asarray(logits, jnp.float32), noise)
     return [np.bincount(row, minlength=logits.shape[1]) for row in np.asarray(chosen)]
 
 

@@ -6,7 +6,8 @@ One JSON request a line on standard input, one JSON answer a line on standard ou
     {"run": STEPS}                -> {"seconds", "value"}: seconds a step, after one step that is not counted
 
 At the start comes {} or {"missing"}, and instead of an answer may come {"unsupported"} or {"failed"}, each with the
-reason. With --keep-pages the memory allocator is set as rnnjax sets it for its command line.
+reason. With --keep-pages the memory allocator is set as rnnjax sets it for its command line. rnnjax divides a training
+step over the cores, as its command line does; the others have their own ways to use them.
 """
 
 import gc
@@ -33,6 +34,8 @@ def main(name: str, keep_pages: bool) -> None:
 
     if keep_pages:
         host.keep_pages()
+    if name == "ours":
+        host.use_cores()
     try:
         peer = importlib.import_module(f"peers.{name}")
     except ImportError as error:

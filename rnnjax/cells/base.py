@@ -181,9 +181,16 @@ class Cell(CellOptions, nn.Module):
         """What the layer above sees of a state."""
         return state.h
 
-    @nn.compact
     def project(self, x: Float[Array, "*T B D"], constants: Constants) -> Float[Array, "*T B G"]:
         """Input pre-activations, for one step or (time first) for all steps at once."""
+        z, bias = self.products(x, constants)
+        return z if bias is None else z + bias.reshape((1,) * (z.ndim - 1) + bias.shape)
+
+    @nn.compact
+    def products(
+        self, x: Float[Array, "*T B D"], constants: Constants
+    ) -> tuple[Float[Array, "*T B G"], Float[Array, " G"] | None]:
+        """What `project` adds: the products, normalised where `layer_norm` is on, and the bias if there is one."""
         columns = self.num_blocks * self.features
         for name in self.recurrent_parameters:  # now, since inside a loop none can be made
             self.parameter(name)
@@ -196,7 +203,7 @@ class Cell(CellOptions, nn.Module):
         z = self.input_product(drop(x, constants.input_mask), kernel)
         if scale is not None:
             z = normalise(z, scale, self.norm_groups)
-        return z if bias is None else z + bias.reshape((1,) * (z.ndim - 1) + bias.shape)
+        return z, bias
 
     @nn.nowrap
     def kernel_shape(self, input_size: int) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ class SimpleRNNCell(SimpleRNNOptions, Cell):
     ) -> tuple[SimpleRNNState, tuple[Array], Kept]:
         z = z + times(0, h)
         after, slope = jax.jvp(self.activation_fn, (z,), (jnp.ones_like(z),))
-        return SimpleRNNState(after), (h,), Kept(slope, None)
+        return SimpleRNNState(after), (h,), Kept(slope)
 
     @nn.nowrap
     def _backward(

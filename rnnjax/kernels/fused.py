@@ -29,7 +29,7 @@ class Kept(NamedTuple):
 
     row: Float[Array, "B G"]
     """What takes the place of the pre-activations."""
-    rest: Any
+    rest: tuple[Float[Array, "B H"], ...] = ()
 
 
 class StepRule(NamedTuple):
@@ -74,6 +74,7 @@ def recurrence(
     loop: Loop,
     kernel: Float[Array, "H G"],
     bias: Float[Array, " G"] | None,
+    input_bias: Float[Array, " G"] | None,
     initial: Any,
     fresh: Any,
     recurrent_mask: Float[Array, "B H"] | None,
@@ -85,6 +86,7 @@ def recurrence(
         loop: the form.
         kernel: recurrent kernel `[H, G]`.
         bias: recurrent bias `[G]`; None where there is none.
+        input_bias: `[G]`, what is still to be added to the pre-activations; None for nothing.
         initial: the state at the start.
         fresh: the state that a reset returns to, a constant.
         recurrent_mask: dropout of h where it enters the products, a constant; None for none.
@@ -94,7 +96,7 @@ def recurrence(
         The final state, and the outputs `[T, B, H]` (None unless `loop.return_sequences`). It has reverse-mode
         derivatives only.
     """
-    return _run(loop, kernel, bias, initial, fresh, recurrent_mask, steps, keep=False)[0]
+    return _run(loop, kernel, bias, input_bias, initial, fresh, recurrent_mask, steps, keep=False)[0]
 
 
 def _times(loop: Loop, kernels: list[Array], biases: list[Array] | None) -> Times:
@@ -112,6 +114,7 @@ def _run(
     loop: Loop,
     kernel: Array,
     bias: Array | None,
+    input_bias: Array | None,
     initial: Any,
     fresh: Any,
     recurrent_mask: Array | None,
@@ -125,12 +128,14 @@ def _run(
     def body(state: Any, z: Array, others: tuple[Any, Any], store: Store) -> tuple[Any, tuple[Array | None, Any]]:
         def advance(before: Any) -> tuple[Any, Array]:
             entering = before[0] if recurrent_mask is None else before[0] * recurrent_mask
-            after, factors, rule_keeps = loop.rule.forward(before, entering, z, times)
+            whole = z if input_bias is None else z + input_bias[None, :]
+            after, factors, rule_keeps = loop.rule.forward(before, entering, whole, times)
             if keep:
                 store(rule_keeps.row)
             if loop.operand_dtype is not None:
                 factors = tuple(factor.astype(loop.operand_dtype) for factor in factors)
-            kept.append((factors, rule_keeps.rest))
+            # One array: that spares a loop over all steps for each but the first.
+            kept.append((factors, jnp.stack(rule_keeps.rest) if rule_keeps.rest else None))
             return after, after[0]
 
         kept: list[Any] = []
@@ -146,18 +151,25 @@ def _run(
         final, (outputs, _) = jax.lax.scan(plain, initial, (steps.z, others), reverse=loop.reverse, unroll=loop.unroll)
         return (final, outputs), None
     final, rows, (outputs, (factors, rest)) = _scan_rows(body, initial, steps.z, others, loop.reverse, loop.unroll)
-    return (final, outputs), (factors, Kept(rows, rest))
+    return (final, outputs), (factors, rows, rest)
 
 
 def _forward(
-    loop: Loop, kernel: Array, bias: Array | None, initial: Any, fresh: Any, recurrent_mask: Array | None, steps: Steps
+    loop: Loop,
+    kernel: Array,
+    bias: Array | None,
+    input_bias: Array | None,
+    initial: Any,
+    fresh: Any,
+    recurrent_mask: Array | None,
+    steps: Steps,
 ) -> tuple[Any, Any]:
-    result, kept = _run(loop, kernel, bias, initial, fresh, recurrent_mask, steps, keep=True)
-    return result, (kernel, bias, recurrent_mask, steps.mask, steps.resets, kept)
+    result, kept = _run(loop, kernel, bias, input_bias, initial, fresh, recurrent_mask, steps, keep=True)
+    return result, (kernel, bias, input_bias, recurrent_mask, steps.mask, steps.resets, *kept)
 
 
 def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
-    kernel, bias, recurrent_mask, mask, resets, (factors, kept) = residuals
+    kernel, bias, input_bias, recurrent_mask, mask, resets, factors, rows, rest = residuals
     final, outputs = gradients
     times = _times(loop, [part.T for part in split_columns(kernel, loop.rule.parts)], None)
 
@@ -167,6 +179,7 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
         through = after if output is None else after._replace(**{after._fields[0]: after[0] + output})
         if mask is not None:
             through = select(mask, through, jax.tree.map(jnp.zeros_like, through))
+        rest = () if rest is None else tuple(rest)
         products, h, before = loop.rule.backward(Kept(row, rest), through, store, times)
         h = before[0] + (h if recurrent_mask is None else h * recurrent_mask)
         before = before._replace(**{before._fields[0]: h})
@@ -176,8 +189,8 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
             before = select(mask, before, after)
         return before, products
 
-    inputs = kept.rest, mask, resets, outputs
-    initial, z, products = _scan_rows(body, final, kept.row, inputs, not loop.reverse, loop.unroll)
+    inputs = rest, mask, resets, outputs
+    initial, z, products = _scan_rows(body, final, rows, inputs, not loop.reverse, loop.unroll)
     products = split_columns(z, loop.rule.parts) if products is None else products  # [T, B, G] together
     kernel_gradient = jnp.concatenate(
         [
@@ -187,7 +200,8 @@ def _backward(loop: Loop, residuals: Any, gradients: Any) -> tuple[Any, ...]:
         axis=1,
     )
     bias_gradient = None if bias is None else jnp.concatenate([part.sum(axis=(0, 1)) for part in products])
-    return kernel_gradient, bias_gradient, initial, None, None, Steps(z, None, None)
+    input_bias_gradient = None if input_bias is None else z.sum(axis=(0, 1))
+    return kernel_gradient, bias_gradient, input_bias_gradient, initial, None, None, Steps(z, None, None)
 
 
 recurrence.defvjp(_forward, _backward)

@@ -17,6 +17,14 @@ def rows(x: Float[Array, "*T N"]) -> Float[Array, "*T N"]:
     return x if not mesh.empty and mesh.size > 1 else x.reshape(-1, x.shape[-1])
 
 
+def over_devices(table: Float[Array, "V D"]) -> Float[Array, "V D"]:
+    """A table that each device has, its rows divided over them where they are several (`jax.set_mesh`)."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return table
+    return jax.lax.with_sharding_constraint(table, jax.sharding.PartitionSpec(mesh.axis_names))
+
+
 def sum_of_products(a: Float[Array, "*T N"], b: Float[Array, "*T G"], dtype: Any) -> Float[Array, "N G"]:
     """The products of each step and example, summed in `dtype`: the gradient of a kernel."""
     a, b = rows(a), rows(b)

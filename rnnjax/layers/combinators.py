@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from rnnjax.cells.base import State, check_rate
+from rnnjax.layers.embedding import Lookup
 from rnnjax.layers.recurrent import check_steps, resolve_mask
 
 MERGES = ("concat", "sum", "mul", "average")
@@ -65,7 +66,7 @@ class Bidirectional(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "*B T D"],
+        x: Float[Array, "*B T D"] | Lookup,
         *,
         lengths: Int[Array, "*B"] | None = None,
         mask: Bool[Array, "*B T"] | None = None,
@@ -180,7 +181,7 @@ class Stack(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "*B T D"],
+        x: Float[Array, "*B T D"] | Lookup,
         *,
         lengths: Int[Array, "*B"] | None = None,
         mask: Bool[Array, "*B T"] | None = None,
@@ -229,7 +230,7 @@ class Stack(nn.Module):
                 "return_state": return_state,
             }
             initial = None if initial_state is None else initial_state[number]
-            below = x
+            below: Any = x
             if number and self.dropout_rate:
                 x = nn.Dropout(self.dropout_rate, deterministic=deterministic is not False)(x)
             x = layer.clone(parent=self, name=f"layer_{number}", **fields)(

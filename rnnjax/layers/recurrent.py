@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +26,30 @@ from rnnjax.cells.simple import (
 )
 from rnnjax.kernels.fused import Loop, Steps, recurrence
 from rnnjax.kernels.linear import linear_recurrence
+from rnnjax.kernels.products import over_devices
 from rnnjax.kernels.sequence import mask_from_lengths, masked_step, zero_where_masked
+from rnnjax.layers.embedding import Lookup
 
 IMPLEMENTATIONS = ("auto", "scan", "fused", "parallel")
+TABLE_GAIN = 2
+"""A table of vectors is multiplied instead of the vectors if there are this many times as many of them as rows."""
+
+
+class Inputs(NamedTuple):
+    """What a layer reads, time first."""
+
+    x: Float[Array, "T B D"] | Lookup
+    """A lookup is one of pre-activations, which a cell need not make any more."""
+    mask: Bool[Array, "T B"] | None
+    resets: Bool[Array, "T B"] | None
+    number: Int[Array, " T"] | None
+    """Of each step; only where it draws noise of its own."""
 
 
 Result = tuple[State, Float[Array, "T B H"] | None]
 """Final state, and outputs where they were asked for."""
-Run = Callable[[Any, State, State, Constants, Steps], Result]
-"""(cell, initial state, fresh state, constants, steps) -> result."""
+Run = Callable[[Any, State, State, Constants, Inputs], Result]
+"""(cell, initial state, fresh state, constants, inputs) -> result."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -106,7 +121,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "*B T D"],
+        x: Float[Array, "*B T D"] | Lookup,
         *,
         lengths: Int[Array, "*B"] | None = None,
         mask: Bool[Array, "*B T"] | None = None,
@@ -119,7 +134,8 @@ class RecurrentLayer(LayerOptions, nn.Module):
         """Run the cell over `x`.
 
         Args:
-            x: inputs `[B, T, D]`; there may be several batch axes, and a ConvLSTM has spatial axes before D.
+            x: inputs `[B, T, D]`; there may be several batch axes, and a ConvLSTM has spatial axes before D. What
+                `Embedding.lookup` gives is as good as vectors, and faster where there are more steps than rows.
             lengths: `[B]`, the number of real steps of each example; the rest is right padding.
             mask: `[B, T]`, True at real steps, in any pattern; instead of `lengths`. A masked step changes no state,
                 its output is zero, and nothing that stands there (NaN included) reaches a value or a gradient.
@@ -152,19 +168,29 @@ class RecurrentLayer(LayerOptions, nn.Module):
         mask = resolve_mask(name, (*batch, num_steps), lengths, mask)
         resets = check_steps(name, "resets", resets, (*batch, num_steps))
 
+        constants = cell.constants((math.prod(batch), *x.shape[len(batch) + 1 :]), deterministic)
+        if isinstance(x, Lookup):
+            x = self._looked_up(cell, x, constants)
+        if mask is not None and not isinstance(x, Lookup):
+            x = zero_where_masked(mask, x)
+
         def flat(part: Array) -> Array:
             return part.reshape(math.prod(batch), *part.shape[len(batch) :])
 
         def unflat(part: Array) -> Array:
             return part.reshape(*batch, *part.shape[1:])
 
-        if mask is not None:
-            x = zero_where_masked(mask, x)
-        x, mask, resets = jax.tree.map(flat, (x, mask, resets))
-        constants = cell.constants((x.shape[0], *x.shape[2:]), deterministic)
-        x, mask, resets = jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1), (x, mask, resets))  # [T, B, ...]
-        z = cell.project(x if self.chunk_size is None else x[:1], constants)  # [T, B, G]
-        fresh = cell.initial_state(z.shape[1:-1], z.dtype)
+        def time_first(part: Array) -> Array:
+            return jnp.swapaxes(flat(part), 0, 1)
+
+        mask, resets = jax.tree.map(time_first, (mask, resets))  # [T, B]
+        first: Any  # [1 or T, B, G]
+        if isinstance(x, Lookup):
+            x = first = x._replace(ids=time_first(x.ids))
+        else:
+            x = time_first(x)  # [T, B, ...]
+            first = cell.project(x[:1], constants)
+        fresh = cell.initial_state(first.shape[1:-1], first.dtype)
         carried, initial = None, fresh
         if self.stateful and (self.has_variable("carry", "state") or self.is_mutable_collection("carry")):
             carried = self.variable("carry", "state", lambda: fresh)
@@ -177,14 +203,28 @@ class RecurrentLayer(LayerOptions, nn.Module):
 
         numbers = None if constants.zoneout_key is None else jnp.arange(num_steps)
         run = self._form(name, cell, return_sequences)
-        if self.chunk_size is None:
-            final, y = run(cell, initial, fresh, constants, Steps(z, mask, resets, numbers))
-        else:
-            final, y = self._run_chunks(run, cell, initial, fresh, constants, Steps(x, mask, resets, numbers))
+        if self.chunk_size is not None:
+            run = partial(self._run_chunks, run)
+        final, y = run(cell, initial, fresh, constants, Inputs(x, mask, resets, numbers))
         if carried is not None and not self.is_initializing() and self.is_mutable_collection("carry"):
             carried.value = final
         final, outputs = jax.tree.map(unflat, (final, cell.output(final) if y is None else jnp.swapaxes(y, 0, 1)))
         return (final, outputs) if return_state else outputs
+
+    @nn.nowrap
+    def _looked_up(self, cell: Cell, x: Lookup, constants: Constants) -> Float[Array, "*B T D"] | Lookup:
+        """A lookup of pre-activations if that takes fewer products, and otherwise the vectors."""
+        if cell.input_rank > 1 or constants.input_mask is not None or self.chunk_size is not None:
+            return x.vectors()
+        if self.has_variable("projected", "table"):
+            return x._replace(table=self.get_variable("projected", "table"))
+        keep = self.is_mutable_collection("projected") and not self.is_initializing()
+        if not keep and TABLE_GAIN * len(x.table) > x.ids.size:
+            return x.vectors()
+        table = cell.project(over_devices(x.table), constants)  # [V, G]
+        if keep:
+            self.put_variable("projected", "table", table)
+        return x._replace(table=table)
 
     @nn.nowrap
     def _form(self, name: str, cell: Cell, return_sequences: bool) -> Run:
@@ -204,24 +244,16 @@ class RecurrentLayer(LayerOptions, nn.Module):
 
     @nn.nowrap
     def _run_chunks(
-        self, run: Run, cell: Cell, initial: State, fresh: State, constants: Constants, inputs: Steps
+        self, run: Run, cell: Cell, initial: State, fresh: State, constants: Constants, inputs: Inputs
     ) -> Result:
-        """Projection and recurrence of one chunk after another, each computed again on the way back.
-
-        `inputs` has x where steps have z.
-        """
+        """One chunk after another, each computed again on the way back."""
         size = self.chunk_size
         assert size is not None
-
-        def chunk(cell: Cell, state: State, fresh: State, constants: Constants, steps: Steps) -> Any:
-            z = cell.project(steps.z, constants)
-            return run(cell, state, fresh, constants, steps._replace(z=z))
-
-        num_steps = inputs.z.shape[0]
+        num_steps = inputs.x.shape[0]
         whole = num_steps - num_steps % size
         head = jax.tree.map(lambda part: part[:whole].reshape(-1, size, *part.shape[1:]), inputs)
         rest = jax.tree.map(lambda part: part[whole:], inputs)
-        again = nn.remat(chunk, prevent_cse=False)
+        again = nn.remat(run, prevent_cse=False)
         over_chunks = nn.scan(
             again,
             variable_broadcast="params",
@@ -249,7 +281,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
 
     @nn.nowrap
     def _run_scan(
-        self, return_sequences: bool, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps
+        self, return_sequences: bool, cell: Cell, initial: State, fresh: State, constants: Constants, inputs: Inputs
     ) -> Result:
         def body(cell: Cell, state: State, fresh: State, constants: Constants, step: Steps) -> Any:
             state, y = masked_step(
@@ -269,24 +301,28 @@ class RecurrentLayer(LayerOptions, nn.Module):
             reverse=self.reverse,
             unroll=self.unroll,
         )
-        return scan(cell, initial, fresh, constants, steps)
+        x, *rest = inputs
+        return scan(cell, initial, fresh, constants, Steps(pre_activations(cell, x, constants), *rest))
 
     @nn.nowrap
     def _run_fused(
-        self, return_sequences: bool, cell: Cell, initial: State, fresh: State, constants: Constants, steps: Steps
+        self, return_sequences: bool, cell: Cell, initial: State, fresh: State, constants: Constants, inputs: Inputs
     ) -> Result:
         form, mask = cell.fused(), constants.recurrent_mask
         assert form is not None
         rule, bias = form
-        dtype = steps.z.dtype
+        x, *rest = inputs
+        z, input_bias = (x.vectors(), None) if isinstance(x, Lookup) else cell.products(x, constants)
+        dtype = z.dtype
         return recurrence(
             Loop(rule, self.reverse, self.unroll, return_sequences, cell.matmul_dtype),
             cell.recurrent_kernel(constants, dtype),
             None if bias is None else bias.astype(dtype),
+            input_bias,
             initial,
             fresh,
             None if mask is None else mask.astype(dtype),
-            steps,
+            Steps(z, *rest),
         )
 
     @nn.nowrap
@@ -298,10 +334,10 @@ class RecurrentLayer(LayerOptions, nn.Module):
         initial: State,
         fresh: State,
         constants: Constants,
-        steps: Steps,
+        inputs: Inputs,
     ) -> Result:
-        z, mask, resets, _ = steps
-        decay, increment = cell.coefficients(z)
+        x, mask, resets, _ = inputs
+        decay, increment = cell.coefficients(pre_activations(cell, x, constants))
         if resets is not None:  # from zeros
             decay = jnp.where(resets[..., None], 0, decay)
         if mask is not None:
@@ -312,6 +348,11 @@ class RecurrentLayer(LayerOptions, nn.Module):
         if not return_sequences:
             return final, None
         return final, h if mask is None else zero_where_masked(mask, h)
+
+
+def pre_activations(cell: Cell, x: Float[Array, "T B D"] | Lookup, constants: Constants) -> Float[Array, "T B G"]:
+    """What `x` adds to each step."""
+    return x.vectors() if isinstance(x, Lookup) else cell.project(x, constants)
 
 
 def resolve_mask(

@@ -42,7 +42,7 @@ class Classifier(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "B C"]:
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them."""
-        x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
+        x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding").lookup(tokens)  # [B, T, E]
         encoder = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)
         x = encoder(x, lengths=lengths)  # [B, H], or [B, T, H] to be pooled
         if self.pooling is not None:

@@ -41,7 +41,7 @@ class LanguageModel(nn.Module):
     ) -> Any:
         """Logits `[B, T, V]` of the token after each position; with `return_state`, the final state and they."""
         if self.embedding_size:
-            x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)  # [B, T, E]
+            x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding").lookup(tokens)  # [B, T, E]
         else:
             x = jax.nn.one_hot(tokens, self.vocabulary_size)  # [B, T, V]
         options = {"deterministic": deterministic, "return_state": return_state}

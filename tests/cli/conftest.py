@@ -46,7 +46,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], conte
             patch.setenv("TFDS_DATA_DIR", folders["tfds"])
             patch.setenv("RNNJAX_KEEP_PAGES", "0")
             # The commands set these: after two such lines they go when the context ends.
-            for variable in ("JAX_COMPILATION_CACHE_DIR", "OPENBLAS_NUM_THREADS"):
+            for variable in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES", "OPENBLAS_NUM_THREADS"):
                 patch.setenv(variable, "")
                 patch.delenv(variable)
             patch.setattr(tfds, "_probe", probe)

@@ -98,3 +98,30 @@ def test_one_thread_makes_orthogonal_weights_unless_told_otherwise(
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", before)
     assert host.prepare()
     assert os.environ["OPENBLAS_NUM_THREADS"] == after
+
+
+@pytest.mark.parametrize(
+    ("cores", "flags", "before", "after"),
+    [
+        (1, "", None, "1"),
+        (2, "", None, "2"),
+        (64, "", None, "2"),
+        (64, "", "5", "5"),
+        (64, "--xla_force_host_platform_device_count=8", None, None),
+    ],
+)
+def test_a_cpu_has_two_devices_unless_told_otherwise(
+    cores: int, flags: str, before: str | None, after: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "num_cores", lambda: cores)
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    if before is not None:
+        monkeypatch.setenv("JAX_NUM_CPU_DEVICES", before)
+    host.use_cores()
+    assert os.environ.get("JAX_NUM_CPU_DEVICES") == after
+
+
+def test_cores_are_those_that_the_process_may_use() -> None:
+    allowed = {min(os.sched_getaffinity(0))}
+    line = f"import os; os.sched_setaffinity(0, {allowed}); from rnnjax.cli import host; print(host.num_cores())"
+    assert subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True).stdout == "1\n"

@@ -32,7 +32,7 @@ class Pair:
                 "JAX_COORDINATOR_ADDRESS": address,
                 "JAX_NUM_PROCESSES": "2",
                 "JAX_PROCESS_ID": str(number),
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+                "JAX_NUM_CPU_DEVICES": "2",
                 "JAX_PLATFORMS": "cpu",
             }
             command = [sys.executable, ROOT / "train.py", "--distributed", *map(str, arguments)]

@@ -38,10 +38,10 @@ def rule_of(step) -> StepRule:
 
     def forward(state, h, z, times):
         product = times(0, h)
-        return step(state, z, product), (h,), Kept(z, (state, product))
+        return step(state, z, product), (h,), Kept(z, (*state, *jnp.split(product, 2, axis=1)))
 
     def backward(kept, gradient, store, times):
-        state, product = kept.rest
+        state, product = State(*kept.rest[:2]), jnp.concatenate(kept.rest[2:], axis=1)
         state, z, product = jax.vjp(step, state, kept.row, product)[1](gradient)
         store(z)
         return None if step is added else (product,), times(0, product), state
@@ -52,14 +52,15 @@ def rule_of(step) -> StepRule:
 RULES = {step: rule_of(step) for step in (added, multiplied)}
 
 
-def scanned(loop, kernel, bias, initial, fresh, recurrent_mask, steps):
+def scanned(loop, kernel, bias, input_bias, initial, fresh, recurrent_mask, steps):
     """The same by `lax.scan`, differentiated by JAX."""
 
     def body(state, step):
         def advance(before):
             h = before.h if recurrent_mask is None else before.h * recurrent_mask
             product = h @ kernel if bias is None else h @ kernel + bias[None]
-            after = loop.rule.forward(before, h, step.z, lambda part, x: product)[0]
+            z = step.z if input_bias is None else step.z + input_bias[None]
+            after = loop.rule.forward(before, h, z, lambda part, x: product)[0]
             return after, after.h
 
         return masked_step(advance, state, fresh, step.mask, step.resets)
@@ -74,7 +75,7 @@ def arguments():
     def draw(*shape):
         return jnp.asarray(rng.standard_normal(shape))
 
-    return draw(H, 2 * H), draw(2 * H), State(draw(B, H), draw(B, H)), draw(T, B, 2 * H)
+    return draw(H, 2 * H), draw(2 * H), draw(2 * H), State(draw(B, H), draw(B, H)), draw(T, B, 2 * H)
 
 
 FRESH = np.full((B, H), 0.3), np.full((B, H), -0.2)
@@ -98,10 +99,11 @@ def test_values_and_gradients_equal_those_of_a_scan(step, reverse, full, return_
     cotangents = State(*rng.standard_normal((2, B, H))), rng.standard_normal((T, B, H)) if return_sequences else None
 
     def loss(run, arguments):
-        kernel, bias, initial, z = arguments
+        kernel, *biases, initial, z = arguments
+        biases = biases if full else (None, None)
         fresh = State(*map(jnp.asarray, FRESH))
         mask, resets, kept = (jnp.asarray(MASK), jnp.asarray(RESETS), jnp.asarray(KEPT)) if full else (None,) * 3
-        results = run(loop, kernel, bias if full else None, initial, fresh, kept, Steps(z, mask, resets))
+        results = run(loop, kernel, *biases, initial, fresh, kept, Steps(z, mask, resets))
         return sum(jax.tree.leaves(jax.tree.map(lambda w, part: jnp.sum(w * part), cotangents, results))), results
 
     run = jax.jit(jax.value_and_grad(loss, argnums=1, has_aux=True), static_argnums=0)
@@ -110,9 +112,9 @@ def test_values_and_gradients_equal_those_of_a_scan(step, reverse, full, return_
     assert (results[1] is None) == (not return_sequences)
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=0, atol=1e-12), results, expected)
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, rtol=0, atol=1e-11), gradient, expected_gradient)
-    kernel, bias, initial, z = gradient
+    kernel, *biases, initial, z = gradient
     assert all(np.any(leaf != 0) for leaf in (kernel, *initial, z))
-    assert np.any(bias != 0) == full
+    assert all(np.any(bias != 0) == full for bias in biases)
     if full:
         assert np.all(np.asarray(z)[~MASK] == 0)
         for part in initial:  # an example with no real step hands the gradient of its state through
@@ -121,12 +123,12 @@ def test_values_and_gradients_equal_those_of_a_scan(step, reverse, full, return_
 
 def test_gradients_of_gradients_are_those_of_a_scan(x64):
     loop = Loop(RULES[multiplied], False, 1, True)
-    kernel, bias, initial, z = arguments()
+    kernel, *biases, initial, z = arguments()
 
     def penalty(run, kernel):
         def loss(z):
             steps = Steps(z, jnp.asarray(MASK), None)
-            return jnp.sum(run(loop, kernel, bias, initial, initial, jnp.asarray(KEPT), steps)[1] ** 2)
+            return jnp.sum(run(loop, kernel, *biases, initial, initial, jnp.asarray(KEPT), steps)[1] ** 2)
 
         return jnp.sum(jax.grad(loss)(z) ** 2)
 
