@@ -16,9 +16,10 @@ process, as its command line does; `peer_ms_same_allocator` has a peer do the sa
 rnnjax without it.
 
 speed.json is a list of {"case", "peer", "ours_ms", "peer_ms", "ratio", "peer_ms_same_allocator", "rounds"} with
-ratio = peer_ms / ours_ms; entries of "memory" have also "ours_mib" and "peer_mib", the most memory held. Milliseconds
-are those of one step, of one pass through a layer, of one character of every stream, or of one start. The machine and
-the choices made are in speed_machine.json.
+ratio = peer_ms / ours_ms; entries of "memory" have also "ours_mib" and "peer_mib", what a step takes by XLA's own
+count, and "ours_process_mib" and "peer_process_mib", the most that the process held, Python and compilation included.
+Milliseconds are those of one step, of one pass through a layer, of one character of every stream, or of one start. The
+machine and the choices made are in speed_machine.json.
 """
 
 import argparse
@@ -434,7 +435,7 @@ def until_end(command: Sequence[str]) -> float:
 
 
 def measure_memory(peers: Sequence[Contestant], rounds: int) -> list[dict]:
-    """The most memory that a process holds, forward and backward over a long sequence: ours in chunks, and a scan."""
+    """The most memory that forward and backward over a long sequence take: ours in chunks, and a scan."""
     forms = [("chunks", {"chunk_size": CHUNK_SIZE}), ("scan", {"implementation": "scan"})]
     runs: dict[str, list[dict]] = {name: [] for name, _ in forms}
     rounds = min(rounds, 3)
@@ -450,7 +451,12 @@ def measure_memory(peers: Sequence[Contestant], rounds: int) -> list[dict]:
         sys.exit(f"{CHUNKED}: expected the scan's loss {scan['value']}; got {ours['value']}.")
     print(f"{CHUNKED}: {ours['mib']:.0f} MiB, {scan['mib']:.0f} MiB as a plain scan", flush=True)
     entry = make_entry(CHUNKED, "plain scan", ours["ms"], scan["ms"], rounds)
-    return [{**entry, "ours_mib": round(ours["mib"]), "peer_mib": round(scan["mib"])}]
+    mib = {
+        f"{who}_{name}": round(run[name])
+        for who, run in (("ours", ours), ("peer", scan))
+        for name in ("mib", "process_mib")
+    }
+    return [{**entry, **mib}]
 
 
 # Results

@@ -120,7 +120,7 @@ def combine_after(
 
 
 def blend(update: Float[Array, "B H"], state: GRUState, candidate: Float[Array, "B H"]) -> GRUState:
-    """update * h + (1 - update) * candidate, doubled and halved: so written XLA on CPU vectorises the gates before it."""
+    """update * h + (1 - update) * candidate, doubled and halved: so XLA on CPU vectorises the gates before it."""
     twice = 2 * update
     return GRUState(0.5 * (twice * state.h + (2 - twice) * candidate))
 
