@@ -42,7 +42,9 @@ def classifier(case: Classifier) -> Workload:
 
     def step() -> Any:
         nonlocal state
-        state, sums = train_step(state, devices.divide_batch(batch), key)
+        divided = devices.divide_batch(batch)
+        devices.settle(state)
+        state, sums = train_step(state, divided, key)
         return sums
 
     def mean(sums: Any) -> float:

@@ -51,6 +51,15 @@ class Devices:
             batch["weight"][count:] = 0
         return {name: self._place(array, self.divided) for name, array in batch.items()}
 
+    def settle(self, results: Any) -> None:
+        """Before a program is started, wait for the results of the one before, where devices share a CPU.
+
+        There a device that waits for the others' part of a sum keeps a thread, and XLA has one for each core: programs
+        of several steps can take them all and wait for ever (and do, after some hundred steps that nobody waits for).
+        """
+        if self.mesh.size > 1 and self.mesh.devices.flat[0].platform == "cpu":
+            jax.block_until_ready(results)
+
     def divide_state(self, state: Any) -> Any:
         """A recurrent state `[B, ...]` divided over the devices; rows that have to be added are zeros."""
 

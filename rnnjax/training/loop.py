@@ -153,6 +153,7 @@ class Run:
         for number in range(progress.batch, len(batches)):
             # The step runs while the host makes the next batch.
             batch = self.devices.divide_batch(batches[number])
+            self.devices.settle(self.state)
             self.state, sums = self.train_step(self.state, batch, self.key)
             pending.append(sums)
             progress.batch = number + 1
@@ -261,9 +262,10 @@ class Run:
         carry = None
         if self.task.stateful:
             carry = self.devices.divide_state(self.model.initial_state(len(batches[0]["inputs"])))
-        pending = []
-        for batch in batches:
-            carry, sums = self.evaluation_step(params, self.devices.divide_batch(batch), carry)
+        pending: list[Any] = []
+        for batch in map(self.devices.divide_batch, batches):
+            self.devices.settle((params, pending[-1:]))
+            carry, sums = self.evaluation_step(params, batch, carry)
             pending.append(sums)
         total: HostSums = {}
         for sums in jax.device_get(pending):

@@ -193,3 +193,28 @@ def test_what_is_placed_comes_back(num_devices):
     np.testing.assert_array_equal(gathered[:5], state["h"])
     assert len(gathered) % several.mesh.size == 0
     assert (gathered[5:] == 0).all()
+
+
+def test_no_program_is_started_before_the_last_has_ended(make_run, stop_after, monkeypatch):
+    """Two at a time could wait for each other's sums for ever, with a thread for each core."""
+    run = make_run("imdb", devices=first(2), epochs=2)
+    earlier: list[jax.Array] = []
+
+    def watched(step):
+        def watch(*arguments):
+            assert all(leaf.is_ready() for leaf in earlier if not leaf.is_deleted())
+            results = step(*arguments)
+            earlier.extend(jax.tree.leaves(results))
+            return results
+
+        return watch
+
+    settled = []
+    settle = run.devices.settle
+    monkeypatch.setattr(run.devices, "settle", lambda results: (settled.append(None), settle(results)))
+    for name in ("train_step", "evaluation_step"):
+        monkeypatch.setattr(run, name, watched(getattr(run, name)))
+    run.train(stop_after(run, None))
+    held_out = (run.splits.validation, run.splits.validation, run.splits.test)  # of two epochs, and at the end
+    evaluated = sum(len(source.evaluation(run.config.batch_size)) for source in held_out)
+    assert len(settled) == 2 * run.steps_per_epoch + evaluated
