@@ -6,6 +6,7 @@ Where Keras differs by design: at masked steps it repeats its last output unless
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from comparing import (
@@ -104,6 +105,11 @@ def test_float32(cell):
 
 
 def test_float32_at_the_sizes_of_the_tutorial():
+    """Compiled as users compile it: over 200 steps, how products are summed moves single outputs by as much as 1e-5.
+
+    Keras's own are up to 1.4e-5 from those in float64, and so are ours.
+    """
+    jax.config.update("jax_disable_most_optimizations", False)  # the fixture that set it ends the same way
     lengths = np.random.default_rng(0).integers(0, TUTORIAL[1], TUTORIAL[0], endpoint=True)
     mask = np.arange(TUTORIAL[1])[None, :] < lengths[:, None]
     ours = make_ours("lstm", "one", TUTORIAL_UNITS)
