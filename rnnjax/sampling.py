@@ -71,7 +71,7 @@ class Sampler:
         keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), jnp.arange(num_samples))
         variables = self.variables
         if logits.shape[1] <= num_samples * chunk:
-            variables = self._project(variables, state)
+            variables = self._project(variables)
         drawn: Array | None = None
         for start in range(0, length, chunk):
             (state, logits), tokens = self._draw(variables, state, logits, keys, start, num_steps=chunk)
@@ -98,10 +98,9 @@ class Sampler:
         state, logits = self.model.apply(variables, tokens, lengths=lengths, initial_state=state, return_state=True)
         return state, logits[:, lengths[0] - 1]
 
-    def _project_tokens(self, variables: Any, state: Any) -> Any:
+    def _project_tokens(self, variables: Any) -> Any:
         """The variables, and what the first layer makes of each token, which no step need make again."""
-        token = jnp.zeros((jax.tree.leaves(state)[0].shape[0], 1), jnp.int32)
-        _, kept = self.model.apply(variables, token, initial_state=state, return_state=True, mutable=["projected"])
+        _, kept = self.model.apply(variables, jnp.zeros((1, 1), jnp.int32), mutable=["projected"])
         return {**variables, **kept}
 
     def _draw_chunk(

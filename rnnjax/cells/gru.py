@@ -125,14 +125,20 @@ def blend(update: Float[Array, "B H"], state: GRUState, candidate: Float[Array, 
     return GRUState(0.5 * (twice * state.h + (2 - twice) * candidate))
 
 
+def slopes(
+    update: Float[Array, "B H"], state: GRUState, candidate: Float[Array, "B H"]
+) -> tuple[Float[Array, "B H"], Float[Array, "B H"]]:
+    """Derivatives of `blend` by the pre-activations of the update gate and of the candidate."""
+    return (state.h - candidate) * update * (1 - update), (1 - update) * (1 - candidate * candidate)
+
+
 def forward_after(
     state: GRUState, h: Float[Array, "B H"], z: Float[Array, "B 3H"], times: Times
 ) -> tuple[GRUState, tuple[Array], Kept]:
     """One step with the reset gate after the product, as `StepRule.forward`."""
     product = times(0, h)
     after, (update, reset, candidate) = combine_after(state, z, product)
-    d_update = (state.h - candidate) * update * (1 - update)
-    d_candidate = (1 - update) * (1 - candidate * candidate)
+    d_update, d_candidate = slopes(update, state, candidate)
     d_reset = d_candidate * product[:, 2 * candidate.shape[1] :] * reset * (1 - reset)
     return after, (h,), Kept(jnp.concatenate([d_update, d_reset, d_candidate], axis=1), (update, reset))
 
@@ -157,8 +163,7 @@ def forward_before(
     seen = reset * h
     candidate = jnp.tanh(z[:, width:] + times(1, seen))
     after = blend(update, state, candidate)
-    d_update = (state.h - candidate) * update * (1 - update)
-    d_candidate = (1 - update) * (1 - candidate * candidate)
+    d_update, d_candidate = slopes(update, state, candidate)
     row = jnp.concatenate([d_update, seen * (1 - reset), d_candidate], axis=1)
     return after, (h, seen), Kept(row, (update, reset))
 

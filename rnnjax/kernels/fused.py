@@ -119,6 +119,7 @@ def _run(
     fresh: Any,
     recurrent_mask: Array | None,
     steps: Steps,
+    *,
     keep: bool,
 ) -> tuple[tuple[Any, Array | None], Any]:
     """The recurrence and, with `keep`, for each step what entered the products and what the rule keeps."""
@@ -154,17 +155,9 @@ def _run(
     return (final, outputs), (factors, rows, rest)
 
 
-def _forward(
-    loop: Loop,
-    kernel: Array,
-    bias: Array | None,
-    input_bias: Array | None,
-    initial: Any,
-    fresh: Any,
-    recurrent_mask: Array | None,
-    steps: Steps,
-) -> tuple[Any, Any]:
-    result, kept = _run(loop, kernel, bias, input_bias, initial, fresh, recurrent_mask, steps, keep=True)
+def _forward(loop: Loop, *arguments: Any) -> tuple[Any, Any]:
+    result, kept = _run(loop, *arguments, keep=True)
+    kernel, bias, input_bias, _, _, recurrent_mask, steps = arguments
     return result, (kernel, bias, input_bias, recurrent_mask, steps.mask, steps.resets, *kept)
 
 

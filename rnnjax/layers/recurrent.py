@@ -171,8 +171,6 @@ class RecurrentLayer(LayerOptions, nn.Module):
         constants = cell.constants((math.prod(batch), *x.shape[len(batch) + 1 :]), deterministic)
         if isinstance(x, Lookup):
             x = self._looked_up(cell, x, constants)
-        if mask is not None and not isinstance(x, Lookup):
-            x = zero_where_masked(mask, x)
 
         def flat(part: Array) -> Array:
             return part.reshape(math.prod(batch), *part.shape[len(batch) :])
@@ -189,6 +187,8 @@ class RecurrentLayer(LayerOptions, nn.Module):
             x = first = x._replace(ids=time_first(x.ids))
         else:
             x = time_first(x)  # [T, B, ...]
+            if mask is not None:
+                x = zero_where_masked(mask, x)
             first = cell.project(x[:1], constants)
         fresh = cell.initial_state(first.shape[1:-1], first.dtype)
         carried, initial = None, fresh

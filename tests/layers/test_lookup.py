@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_layer import FORMS, LAYERS, B, H, T, assert_trees_close, objective, variables
+from every_layer import FORMS, LAYERS, WEIGHTS, B, H, T, assert_trees_close, objective, variables
 
 import rnnjax
 from rnnjax.layers.embedding import Lookup
 
 V = 4
-WEIGHTS = np.sin(1.0 + np.arange(B * T)).reshape(B, T)
 IDS = np.random.default_rng(0).integers(V, size=(B, T))
 TABLE = np.random.default_rng(1).standard_normal((V, H))
 NAMES = [name for name in LAYERS if not name.startswith("conv")]
