@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from rnnjax.errors import InputError
 
+_joined: list[int] = []  # the number of this process, once it has joined others
+
 
 def prepare(distributed: bool = False) -> bool:
     """Make the settings, and with `distributed` join the other processes of this run.
@@ -140,27 +142,32 @@ def join() -> int:
             "--distributed: expected a cluster that JAX knows, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
             f"JAX_PROCESS_ID in the environment; {' '.join(str(error).split())}"
         ) from error
+    _joined.append(jax.process_index())
     # Gloo, by which CPUs communicate, announces itself on standard output, which is for results.
     results = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = results
-    return jax.process_index()
+    return _joined[0]
 
 
 def part() -> None:
     """Leave the other processes, all at the same point."""
     import jax
 
-    jax.distributed.shutdown()
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()
 
 
 def end(status: int) -> NoReturn:
-    """End with this exit status; after a failure at once, since the other processes would wait for this one.
+    """End with this exit status; one of several processes ends without the interpreter's own end.
 
-    JAX ends them when it misses this one.
+    That waits for the other processes, which after a failure do not come (JAX ends them when it misses this one), and
+    has been seen to wait for ever after all had parted.
     """
-    if status and "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    if not _joined:
+        sys.exit(status)
+    if not status:
+        part()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
