@@ -1,11 +1,14 @@
 """Text to integers and back: a vocabulary of words, and one of characters. Each is saved as one JSON file."""
 
+import dataclasses
 import json
 import math
 import os
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -13,98 +16,128 @@ from jaxtyping import Int
 from rnnjax import atomic
 from rnnjax.errors import InputError
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 PAD, UNKNOWN = "[PAD]", "[UNK]"
 PAD_ID, UNKNOWN_ID = 0, 1
 
 # A mark out of ten (7/10) is one word, and so are "!" and "?": each says something of a text, as other punctuation does
 # not. Otherwise words are letters and digits; an apostrophe inside belongs to its word: don't, o'clock.
 WORD = r"\d+/\d+|[^\W_]+(?:'[^\W_]+)*|[!?]"
+BREAK = r"<br\s*/?>"
+APOSTROPHE = "\N{RIGHT SINGLE QUOTATION MARK}"
 
-# Texts encoded in one call of the tokeniser. Its results hold far more than the ids: gigabytes for all of IMDB at once.
-CHUNK = 1000
+SPLITTING: dict[str, Any] = {
+    "normalizer": {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "Lowercase"},
+            {"type": "Replace", "pattern": {"Regex": BREAK}, "content": " "},
+            {"type": "Replace", "pattern": {"String": APOSTROPHE}, "content": "'"},
+        ],
+    },
+    "pre_tokenizer": {"type": "Split", "pattern": {"Regex": WORD}, "behavior": "Removed", "invert": True},
+}
+"""How a text is split, in the words of a file of HuggingFace's `tokenizers`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitTexts:
+    """Texts split into words: what a vocabulary is counted from, and what it encodes.
+
+    Attributes:
+        words: the distinct words, in the order in which they first occur.
+        numbers: int32 [sum of lengths], for each word of all texts its place in `words`.
+        lengths: int32 [N], the words of each text.
+    """
+
+    words: list[str]
+    numbers: Int[np.ndarray, " total"]
+    lengths: Int[np.ndarray, " N"]
+
+    @classmethod
+    def of(cls, texts: "Iterable[str] | SplitTexts") -> "SplitTexts":
+        """Split texts: lower-cased, `<br />` marks as spaces, punctuation other than "!" and "?" dropped.
+
+        Raises:
+            InputError: a text holds lone surrogates, as Python shows bytes of a command line that are not UTF-8.
+        """
+        if isinstance(texts, SplitTexts):
+            return texts
+        import regex
+
+        find_words, breaks = regex.compile(WORD).findall, regex.compile(BREAK)
+        index: defaultdict[str, int] = defaultdict()
+        index.default_factory = index.__len__  # a new word gets the next number
+        numbers, lengths = array("i"), array("i")
+        for text in texts:
+            if not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise InputError("Expected texts in UTF-8, got bytes that are not; save them as UTF-8.") from None
+            words = find_words(breaks.sub(" ", text.lower()).replace(APOSTROPHE, "'"))
+            numbers.extend(map(index.__getitem__, words))
+            lengths.append(len(words))
+        return cls(list(index), np.array(numbers, np.int32), np.array(lengths, np.int32))
 
 
 class WordVocabulary:
     """Words by falling frequency, ties in alphabetical order. Id 0 is padding, id 1 any word not in the vocabulary.
 
-    Texts are lower-cased, `<br />` marks count as spaces, and punctuation other than "!" and "?" is dropped. Kept and
-    saved as a HuggingFace tokeniser.
+    Texts are split as `SplitTexts.of` does it. Saved as a word-level tokeniser that HuggingFace's `tokenizers` reads.
     """
 
-    def __init__(self, tokenizer: "Tokenizer"):
-        """Wrap a word-level tokeniser; use `train` or `load` to get one."""
-        self._tokenizer = tokenizer
-        ids = tokenizer.get_vocab()
-        self.words: list[str] = sorted(ids, key=ids.__getitem__)  # the word of each id
+    def __init__(self, words: Iterable[str]):
+        """Take the word of each id, padding and unknown first; use `train` or `load` to get them."""
+        self.words = list(words)
+        self._ids = {word: number for number, word in enumerate(self.words)}
 
     @classmethod
-    def train(cls, texts: Iterable[str], size: int) -> "WordVocabulary":
+    def train(cls, texts: Iterable[str] | SplitTexts, size: int) -> "WordVocabulary":
         """Take the `size` most frequent words of `texts`, padding and unknown included in the count.
 
         Raises:
+            InputError: as `SplitTexts.of`.
             ValueError: `size` leaves no room for a word.
         """
         if size < 3:
             raise ValueError(f"A vocabulary needs a size of 3 or more (padding, unknown, one word); got {size}.")
-        from tokenizers import models, trainers
-
-        counter = _word_tokenizer(models.WordLevel({PAD: PAD_ID, UNKNOWN: UNKNOWN_ID}, UNKNOWN))
-        trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=[PAD, UNKNOWN], show_progress=False)
-        counter.train_from_iterator(texts, trainer)
-        # Training registers padding and unknown as marks to look for; a text that says "[PAD]" must not become padding.
-        vocabulary = counter.get_vocab()
-        return cls(_word_tokenizer(models.WordLevel(vocabulary, UNKNOWN)))
+        split = SplitTexts.of(texts)
+        counts = np.bincount(split.numbers, minlength=len(split.words)).tolist()
+        ranked = sorted(zip(split.words, counts, strict=True), key=lambda entry: (-entry[1], entry[0]))
+        return cls([PAD, UNKNOWN, *(word for word, _ in ranked[: size - 2])])
 
     def __len__(self) -> int:
         """Count the ids, padding and unknown included."""
         return len(self.words)
 
     def encode(
-        self, texts: Sequence[str], max_length: int | None = None, *, width: int | None = None
+        self, texts: Iterable[str] | SplitTexts, max_length: int | None = None
     ) -> tuple[Int[np.ndarray, "N L"], Int[np.ndarray, " N"]]:
         """Encode texts, each cut to its last `max_length` words (None: not cut) and padded with 0 on the right.
 
         Args:
             texts: N texts.
             max_length: the most words kept of a text: the last ones, as a review's verdict tends to stand at its end.
-            width: L; by default the length of the longest text after cutting, and at least 1.
 
         Returns:
-            ids int32 [N, L] and lengths int32 [N].
+            ids int32 [N, L], where L is the length of the longest text after cutting, and at least 1, and lengths
+            int32 [N].
 
         Raises:
-            InputError: a text holds lone surrogates, as Python shows bytes of a command line that are not UTF-8.
-            ValueError: `max_length` is below 1, or `width` is smaller than the longest text after cutting.
+            InputError: as `SplitTexts.of`.
+            ValueError: `max_length` is below 1.
         """
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length must be 1 or more; got {max_length}.")
-        rows: list[np.ndarray] = []
-        for start in range(0, len(texts), CHUNK):
-            try:
-                encodings = self._tokenizer.encode_batch_fast(list(texts[start : start + CHUNK]))
-            except TypeError:
-                raise InputError("Expected texts in UTF-8, got bytes that are not; save them as UTF-8.") from None
-            for encoding in encodings:
-                kept = encoding.ids if max_length is None else encoding.ids[-max_length:]
-                rows.append(np.array(kept, np.int32))
-        lengths = np.array([len(row) for row in rows], np.int32)
-        longest = int(lengths.max(initial=1))
-        width = longest if width is None else width
-        if width < longest:
-            raise ValueError(
-                f"width must hold the longest text, {longest} words; got {width}. Pass max_length as well."
-            )
-        ids = np.full((len(rows), width), PAD_ID, np.int32)  # [N, L]
-        for padded, row in zip(ids, rows, strict=True):
-            padded[: len(row)] = row
+        split = SplitTexts.of(texts)
+        lengths = np.minimum(split.lengths, np.int32(max_length)) if max_length is not None else split.lengths  # [N]
+        id_of = np.array([self._ids.get(word, UNKNOWN_ID) for word in split.words], np.int32)
+        columns = np.arange(lengths.max(initial=1))  # [L]
+        ids = np.full((len(lengths), len(columns)), PAD_ID, np.int32)  # [N, L]
+        is_kept = columns < lengths[:, None]  # [N, L]
+        starts = np.cumsum(split.lengths) - lengths  # [N], where the kept words of each text start
+        ids[is_kept] = id_of[split.numbers[(starts[:, None] + columns)[is_kept]]]
         return ids, lengths
-
-    def lengths(self, texts: Sequence[str]) -> Int[np.ndarray, " N"]:
-        """Count the words of each text, known or not: int32 [N]."""
-        return self.encode(texts)[1]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary to one JSON file, in one step."""
@@ -121,28 +154,35 @@ class WordVocabulary:
 
     def to_json(self) -> str:
         """The vocabulary as text, for `from_json`."""
-        text: str = self._tokenizer.to_str(pretty=True)
-        return text
+        content = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [],
+            **SPLITTING,
+            "post_processor": None,
+            "decoder": None,
+            "model": {"type": "WordLevel", "vocab": self._ids, "unk_token": UNKNOWN},
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "WordVocabulary":
         """The vocabulary that `to_json` gave."""
-        from tokenizers import Tokenizer
-
-        return cls(Tokenizer.from_str(text))
+        return cls(json.loads(text)["model"]["vocab"])
 
     @classmethod
     def _from_json(cls, content: dict[str, Any], path: str | os.PathLike[str]) -> "WordVocabulary":
-        from tokenizers import Tokenizer
-
-        try:
-            vocabulary = cls(Tokenizer.from_str(json.dumps(content)))
-            is_ours = content["model"]["type"] == "WordLevel" and vocabulary.words[:2] == [PAD, UNKNOWN]
-        except Exception:  # the library raises plain Exception for what it cannot read
-            is_ours = False
-        if not is_ours:
+        model = content.get("model")
+        ids = model.get("vocab") if isinstance(model, dict) and model.get("type") == "WordLevel" else None
+        if (
+            not isinstance(ids, dict)
+            or list(ids.values()) != list(range(len(ids)))
+            or list(ids)[:2] != [PAD, UNKNOWN]
+            or {name: content.get(name) for name in SPLITTING} != SPLITTING
+        ):
             raise InputError(f"{path}: expected a word vocabulary written by rnnjax, got something else; {_MEND}")
-        return vocabulary
+        return cls(ids)
 
 
 class CharacterVocabulary:
@@ -234,22 +274,6 @@ def percentile_length(lengths: Int[np.ndarray, " N"], percent: float = 90) -> in
 
 
 _MEND = "name the tokenizer.json of a run folder, or train again"
-
-
-def _word_tokenizer(model: Any) -> "Tokenizer":
-    from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
-
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.Lowercase(),
-            normalizers.Replace(Regex(r"<br\s*/?>"), " "),
-            normalizers.Replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"),
-        ]
-    )
-    # Inverted: what matches is a piece, and what lies between is removed.
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
-    return tokenizer
 
 
 def _codes(text: str) -> np.ndarray:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 from rnnjax.data import builtin, cache, files, tfds
 from rnnjax.data.batching import Examples, holdout, split_indices
 from rnnjax.data.vectors import WordVectors, fingerprint_vectors, read_vectors
-from rnnjax.data.vocabulary import PAD_ID, WordVocabulary, percentile_length
+from rnnjax.data.vocabulary import PAD_ID, SplitTexts, WordVocabulary, percentile_length
 from rnnjax.errors import InputError
 from rnnjax.layers.combinators import Bidirectional, Stack
 from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Pooling
@@ -59,7 +59,7 @@ VECTORS = "embedding/embedding"
 """Path of the word vectors among the parameters."""
 VALIDATION_SHARE = 0.2
 BUILTIN_EXAMPLES = 10_000
-ENCODING = 3
+ENCODING = 4
 """Raise when the same data and settings are to be encoded in another way, so that cached arrays are not used."""
 
 
@@ -290,16 +290,17 @@ def numbered(labels: list[str]) -> tuple[list[str], np.ndarray]:
 
 def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
     """Ids, lengths and labels of each split, and the vocabulary of the training texts, as arrays for the cache."""
-    vocabulary = WordVocabulary.train(splits.texts["train"], config.vocab_size)
+    words = {split: SplitTexts.of(texts) for split, texts in splits.texts.items()}
+    vocabulary = WordVocabulary.train(words["train"], config.vocab_size)
     max_length = config.max_length
     if max_length == "auto":
-        max_length = percentile_length(vocabulary.lengths(splits.texts["train"]), 90)
+        max_length = percentile_length(words["train"].lengths, 90)
     arrays = {
         "vocabulary": np.frombuffer(vocabulary.to_json().encode(), np.uint8),
         "classes": np.frombuffer(json.dumps(splits.classes).encode(), np.uint8),
     }
-    for split, texts in splits.texts.items():
-        inputs, lengths = vocabulary.encode(texts, max_length)  # no wider than the longest of these texts
+    for split in words:
+        inputs, lengths = vocabulary.encode(words[split], max_length)  # no wider than the longest of these texts
         arrays |= {f"{split}_inputs": inputs, f"{split}_lengths": lengths, f"{split}_labels": splits.labels[split]}
     return {**arrays, "max_length": np.asarray(max_length)}
 

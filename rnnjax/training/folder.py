@@ -16,7 +16,7 @@ import rnnjax
 from rnnjax import atomic
 from rnnjax.errors import InputError
 
-TRACKED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
+TRACKED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "regex")
 CONFIG_KEYS = {"task": str, "config": dict, "info": dict, "dataset": str, "fingerprint": str, "environment": dict}
 """What config.json must hold to be used, and of which types."""
 

@@ -54,7 +54,7 @@ def test_the_models_own_probabilities(invoke: Any, imdb_run: Path) -> None:
     model, params, vocabulary, info = runs.load_model(str(imdb_run), "classifier", print)
     assert isinstance(vocabulary, WordVocabulary)
     for text in ("it was fine number 3", "poor", "", "words never seen " * 9):
-        inputs, lengths = vocabulary.encode([text], info["max_length"], width=20)
+        inputs, lengths = vocabulary.encode([text], info["max_length"])
         (logit,) = np.asarray(model.apply({"params": params}, inputs, lengths=lengths))[0]
         second = 1 / (1 + np.exp(-float(logit)))
         expected = f"good\t{second:.4f}\n" if second > 0.5 else f"bad\t{1 - second:.4f}\n"

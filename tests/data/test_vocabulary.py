@@ -3,10 +3,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnjax.data.vocabulary import CharacterVocabulary, WordVocabulary, load_vocabulary, percentile_length
+from rnnjax.data import tfds
+from rnnjax.data.vocabulary import CharacterVocabulary, SplitTexts, WordVocabulary, load_vocabulary, percentile_length
 from rnnjax.errors import InputError
 
 TEXTS = [
@@ -36,13 +38,8 @@ def test_encode_keeps_the_last_words_and_pads_on_the_right():
     np.testing.assert_array_equal(ids, [[1, 2, 5], [0, 0, 0], [1, 5, 0]])
     np.testing.assert_array_equal(lengths, [3, 0, 2])
     assert ids.dtype == lengths.dtype == np.int32
-    ids, _ = vocabulary.encode(["a dog"], 3, width=4)
-    np.testing.assert_array_equal(ids, [[2, 5, 0, 0]])
-    np.testing.assert_array_equal(vocabulary.lengths(["the cat saw a dog", "", "[PAD] dog"]), [5, 0, 2])
     ids, lengths = vocabulary.encode([], 3)
     assert (ids.shape, lengths.shape) == ((0, 1), (0,))
-    with pytest.raises(ValueError, match="longest text, 2 words; got 1"):
-        vocabulary.encode(["a dog"], 3, width=1)
     with pytest.raises(InputError, match="save them as UTF-8"):
         vocabulary.encode(["a", "caf\udce9"])
     with pytest.raises(ValueError, match="max_length"):
@@ -65,12 +62,49 @@ def test_agrees_with_counting_by_hand(texts):
         assert not row[length:].any()
 
 
-def test_more_texts_than_one_call_of_the_tokeniser_takes():
-    vocabulary = WordVocabulary.train(["a a b"], 4)
-    texts = ["a", "a b", "b"] * 700
-    ids, lengths = vocabulary.encode(texts)
-    np.testing.assert_array_equal(ids, [[2, 0], [2, 3], [3, 0]] * 700)
-    np.testing.assert_array_equal(lengths, [1, 2, 1] * 700)
+def as_tokenizers_does(vocabulary: WordVocabulary, texts: list[str]) -> list[list[int]]:
+    tokenizer = tokenizers.Tokenizer.from_str(vocabulary.to_json())
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+
+
+def encoded(vocabulary: WordVocabulary, texts: list[str]) -> list[list[int]]:
+    return [row[:length].tolist() for row, length in zip(*vocabulary.encode(texts), strict=True)]
+
+
+PIECES = ["7/10", "<br />", "<br\n/>", "don't", "O\N{RIGHT SINGLE QUOTATION MARK}Clock", "''", "[UNK]"]
+SCRIPTS = [
+    "\u0928\u092e\u0938\u094d\u0924\u0947",
+    "e\u0301t\u0301e",
+    "\u4f60\u597d",
+    "\u03bb\u03cc\u03b3\u03bf\u03c2",
+    "x\u00b2",
+    "\u00bd",
+]
+LATIN = st.text(st.characters(max_codepoint=0x24F))
+
+
+@given(texts=st.lists(st.lists(st.sampled_from(PIECES + SCRIPTS) | LATIN).map(" ".join), min_size=1))
+def test_the_file_says_the_same_to_the_library_of_its_format(texts):
+    vocabulary = WordVocabulary.train(texts, 20)
+    assert encoded(vocabulary, texts) == as_tokenizers_does(vocabulary, texts)
+
+
+@pytest.mark.real_data("imdb_reviews")
+def test_reviews_are_encoded_as_the_library_does_it(tfds_dir):
+    texts = tfds.read_imdb(tfds.prepare_imdb(tfds_dir))["train"][0]
+    vocabulary = WordVocabulary.train(texts, 10_000)
+    assert encoded(vocabulary, texts[:5000]) == as_tokenizers_does(vocabulary, texts[:5000])
+
+
+def test_texts_are_split_once_for_all():
+    split = SplitTexts.of(TEXTS)
+    assert split.words[:6] == ["the", "cat", "saw", "dog", "a", "and"]
+    np.testing.assert_array_equal(split.numbers[:5], [0, 1, 2, 0, 3])
+    np.testing.assert_array_equal(split.lengths, [5, 8, 4])
+    vocabulary = WordVocabulary.train(split, 8)
+    assert vocabulary.words == WordVocabulary.train(TEXTS, 8).words
+    for a, b in zip(vocabulary.encode(split, 4), vocabulary.encode(TEXTS, 4), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_word_vocabulary_saved_and_loaded(tmp_path):
@@ -128,6 +162,8 @@ CHARACTERS = {"model": {"type": "Characters", "characters": "ab"}}
         b'{"model": {"type": "Characters", "characters": "ba"}}',
         b'{"model": {"type": "Characters", "characters": ""}}',
         b'{"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}',
+        WordVocabulary(["[PAD]", "[UNK]", "a"]).to_json().replace("Lowercase", "NFC").encode(),  # split otherwise
+        WordVocabulary(["[PAD]", "[UNK]", "a"]).to_json().replace('"a": 2', '"a": 3').encode(),
     ],
 )
 def test_broken_files_are_refused(tmp_path, load, content):
