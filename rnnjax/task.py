@@ -64,8 +64,7 @@ class TrainConfig:
     seed: Annotated[int, Bounds(0, 2**32 - 1)] = 0
     """Decides initial weights, the validation split, the order of batches and dropout."""
     epochs: Count | Literal["auto"] = 10
-    """Most passes over the training data; auto: 4 or, where an epoch has fewer than 100
-    steps, as many as make 1000 steps."""
+    """Most passes over the training data; auto: 2, or as many as make 600 steps."""
     batch_size: Size = 128
     """Examples (or streams of text) in one step."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
@@ -134,7 +133,7 @@ def num_epochs(config: TrainConfig, steps_per_epoch: int) -> int:
     """What `--epochs` means for data of this size."""
     if config.epochs != "auto":
         return config.epochs
-    return 4 if steps_per_epoch >= 100 else math.ceil(1000 / steps_per_epoch)
+    return max(2, math.ceil(600 / steps_per_epoch))
 
 
 def patience(config: TrainConfig, steps_per_epoch: int) -> int:

@@ -99,7 +99,7 @@ def test_config_refuses_and_names_the_option(setting):
 
 def test_auto_means_enough_steps_on_small_data():
     config = TrainConfig(epochs="auto", patience="auto")
-    assert [num_epochs(config, steps) for steps in (1, 63, 99, 100, 157, 5000)] == [1000, 16, 11, 4, 4, 4]
+    assert [num_epochs(config, steps) for steps in (1, 63, 299, 300, 313, 5000)] == [600, 10, 3, 2, 2, 2]
     assert [patience(config, steps) for steps in (1, 63, 157, 5000)] == [450, 8, 3, 3]
     assert num_epochs(TrainConfig(epochs=9), 1) == 9
     assert patience(TrainConfig(patience=0), 1) == 0

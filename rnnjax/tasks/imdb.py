@@ -38,6 +38,7 @@ from rnnjax.task import (
     Count,
     NotNegative,
     OptionalCount,
+    Positive,
     Rate,
     Size,
     Splits,
@@ -68,14 +69,17 @@ class Config(TrainConfig):
     """Settings of the tutorial's sentiment model, with a schedule of our own."""
 
     epochs: Count | Literal["auto"] = "auto"
-    """Most passes over the training texts; auto: 4 or, where an epoch has fewer than 100
-    steps, as many as make 1000 steps."""
+    """Most passes over the training texts; auto: 2, or as many as make 600 steps."""
+    batch_size: Size = 64
+    """Texts in one step."""
+    learning_rate: Positive = 0.01
+    """Step size at the start."""
     patience: OptionalCount | Literal["auto"] = "auto"
     """Stop after this many epochs without a lower val_loss; 0 never stops early; auto: 3, or as many as make 450 steps
     where the data are small. The best weights are kept anyway."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """How the learning rate goes on: as it is, or down to zero at the last epoch along half a cosine."""
-    clip_norm: NotNegative = 0.003
+    clip_norm: NotNegative = 0.01
     """Scale gradients down to this global norm; 0 disables. Nearly every gradient is larger than the default, which so
     sets the scale beside which Adam's epsilon damps the updates of rare words."""
     model: Literal["single", "stacked", "bidirectional"] = "single"
@@ -352,4 +356,14 @@ def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
     return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(correct.astype(losses.dtype), weight)}
 
 
-TASK = Task("imdb", Config, load, build, loss, frozen=frozen)
+TUTORIAL = {
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "clip_norm": 0.0,
+    "epochs": 10,
+    "patience": 3,
+}
+"""Training as in the tutorial; the model's defaults are the tutorial's anyway."""
+
+TASK = Task("imdb", Config, load, build, loss, presets={"tutorial": TUTORIAL}, frozen=frozen)

@@ -128,7 +128,7 @@ def test_stored_figures_agree_with_each_other():
 
 @pytest.fixture
 def programs(monkeypatch):
-    """Pretend to train: Keras ends at 0.84 after 100 s, each epoch of ours takes 20 s and adds 0.01 to 0.82."""
+    """Pretend to train: Keras ends at 0.84 after 100 s, each epoch of ours takes 20 s and adds 0.03 to 0.80."""
     ran = []
 
     def keras(program, seed, options):
@@ -139,7 +139,7 @@ def programs(monkeypatch):
     def ours(program, seed, epochs, options):
         ran.append((epochs, seed))
         run = {"program": program, "by": "rnnjax", "seed": seed, "epochs_asked": epochs, "seconds": 20 * epochs}
-        accuracy = round(0.82 + 0.01 * epochs, 2)
+        accuracy = round(0.80 + 0.03 * epochs, 2)
         return time_to_quality.store(options.output, {**run, "test_accuracy": accuracy, "test_loss": 0.4})
 
     monkeypatch.setattr(time_to_quality, "run_keras", keras)
@@ -151,18 +151,18 @@ def test_programs_take_turns_until_all_is_reached_and_go_on_where_they_were(prog
     path = tmp_path / "runs.json"
     command = ["imdb", "--seeds=0,1", f"--output={path}"]
     time_to_quality.main(command)
-    assert programs == [(who, seed) for seed in (0, 1) for who in ("keras", 1, 2, 3, 4)]
+    assert programs == [(who, seed) for seed in (0, 1) for who in ("keras", 1, 2)]
 
     runs = json.loads(path.read_text())
-    path.write_text(json.dumps(runs[:-2]))  # as after an interruption
+    path.write_text(json.dumps(runs[:-1]))  # as after an interruption
     programs.clear()
     time_to_quality.main(command)
-    assert programs == [(3, 1), (4, 1)]
+    assert programs == [(2, 1)]
     rows = capsys.readouterr().out.splitlines()
     assert rows.count("| IMDB | the test accuracy of Keras | 100 | 40 | 2.5 |") == 2
     assert rows.count("| IMDB | the test loss of Keras | 100 | 20 | 5.0 |") == 2
     assert rows.count("| IMDB | both | 100 | 40 | 2.5 |") == 2
-    assert rows.count("| IMDB | test accuracy 0.855 | not reached | 80 |  |") == 2
+    assert rows.count("| IMDB | test accuracy 0.855 | not reached | 40 |  |") == 2
 
 
 def test_what_some_seeds_do_not_reach_has_no_ratio():
