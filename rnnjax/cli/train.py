@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import importlib.util
 import json
 import logging
 import os
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     for name in PATHS & options.keys():
         if options[name] not in DATASETS:  # a run is resumed from anywhere
             options[name] = os.path.abspath(os.path.expanduser(options[name]))
+    check_packages(options.get("tensorboard", False))
     if resume and overwrite:
         raise InputError("--resume: expected it or --overwrite; got both.")
     folder = choose_folder(workdir, task, resume)
@@ -118,6 +120,15 @@ def resumed_task(workdir: str | None) -> str:
     path = runs.newest(lambda *_: True, "a run") if workdir is None else Path(workdir)
     name: str = RunFolder(path).read_config()["task"]
     return name
+
+
+def check_packages(tensorboard: bool) -> None:
+    """Raise InputError where a package is missing that a setting needs."""
+    if tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise InputError(
+            "--tensorboard: expected the package tensorboardX, which is not installed: "
+            "pip install 'rnnjax[tensorboard]', or leave the option out."
+        )
 
 
 def choose_folder(workdir: str | None, task: "Task", resume: bool) -> "RunFolder":
@@ -183,6 +194,7 @@ def train(
     from rnnjax.training.loop import Run
     from rnnjax.training.signals import Stopped, StopRequest
 
+    check_packages(config.tensorboard)
     source = config
     if settings is not None and config.dataset == "auto":  # what it was then, whatever network there is now
         source = dataclasses.replace(config, dataset="builtin" if settings["dataset"] == "builtin" else "tfds")

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,13 +19,14 @@ from rnnjax.errors import RunError
 from rnnjax.metrics import HostSums, means, merge
 from rnnjax.models.summary import count_parameters, summary
 from rnnjax.task import Splits, Task, TrainConfig, num_epochs, patience
-from rnnjax.training import checkpoint
+from rnnjax.training import checkpoint, classification
 from rnnjax.training.callbacks import EarlyStopping
 from rnnjax.training.devices import Devices
 from rnnjax.training.folder import RunFolder
 from rnnjax.training.report import Display, format_metrics, format_seconds, plot_history
 from rnnjax.training.signals import Stopped, StopRequest
 from rnnjax.training.step import (
+    Predicted,
     TrainState,
     dropout_key,
     initial_train_state,
@@ -33,6 +34,7 @@ from rnnjax.training.step import (
     make_optimizer,
     make_train_step,
 )
+from rnnjax.training.tensorboard import Events
 
 STEPS_IN_FLIGHT = 25
 """Steps that the host may be ahead of the devices; then it waits for the metrics of all but the last `STEPS_AHEAD`."""
@@ -132,6 +134,7 @@ class Run:
         self.display = Display(
             self.epochs, self.steps_per_epoch, int(self.state.step), self.task.unit, quiet=not self.devices.is_writer
         )
+        self.events = Events(self.folder) if self.config.tensorboard and self.devices.is_writer else None
         try:
             while self.progress.epoch <= self.epochs and not self.early_stopping.stops:
                 self.train_epoch(stop)
@@ -139,6 +142,8 @@ class Run:
                 self.obey(self.decide(stop, self.is_save_due()))
         finally:
             self.display.clear()
+            if self.events is not None:
+                self.events.close()
         if self.saved_step != int(self.state.step):
             self.save()
         return self.finish()
@@ -209,7 +214,7 @@ class Run:
     def finish_epoch(self) -> None:
         """Evaluate, record, remember the best."""
         progress = self.progress
-        train = means(progress.sums)
+        train = self.summarise(progress.sums)
         validation = self.evaluate(self.state.evaluated(), self.splits.validation)
         self.check_finite("val_loss", validation["loss"], progress.epoch * self.steps_per_epoch, 1)
         if self.early_stopping.update(progress.epoch, validation["loss"]):
@@ -219,10 +224,11 @@ class Run:
         self.record("train", train)
         self.record("validation", validation)
         mark = " *" if self.early_stopping.waited == 0 else ""
-        self.display.line(
-            f"epoch {progress.epoch}/{self.epochs}  {format_metrics(train)}"
-            f"  {format_metrics(_prefixed('val_', validation))}  {format_seconds(progress.seconds)}{mark}"
-        )
+        self.display.line(*(
+            f"epoch {progress.epoch}/{self.epochs}  {format_metrics(self.measured(train))}"
+            f"  {format_metrics(_prefixed('val_', shown))}  {format_seconds(progress.seconds)}{mark}"
+            for shown in (validation, self.measured(validation))
+        ))  # fmt: skip
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
 
     def record(self, split: str, metrics: dict[str, float]) -> None:
@@ -230,7 +236,10 @@ class Run:
         if not self.devices.is_writer:
             return
         place = {"step": int(self.state.step), "epoch": self.progress.epoch, "split": split}
-        self.folder.append_metrics({**place, **metrics, "seconds": round(self.progress.seconds, 3)})
+        record = {**place, **metrics, "seconds": round(self.progress.seconds, 3)}
+        self.folder.append_metrics(record)
+        if self.events is not None:
+            self.events.add(record)
 
     def is_save_due(self) -> bool:
         """Whether an epoch's end is worth a checkpoint: yes, unless epochs are so short that saving would take over."""
@@ -256,30 +265,52 @@ class Run:
         """Without the rows of the carried state that only even out a number of devices."""
         return state._replace(carry=jax.tree.map(lambda leaf: leaf[: self.num_streams], state.carry))
 
+    def summarise(self, sums: HostSums) -> dict[str, float]:
+        """Means of the metrics, and what the task derives from them."""
+        found = means(sums)
+        return {**found, **self.task.derived(found)}
+
+    def measured(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Metrics without those that say the same in other units."""
+        derived = self.task.derived(metrics)
+        return {name: value for name, value in metrics.items() if name not in derived}
+
     def evaluate(self, params: Any, source: Any) -> dict[str, float]:
         """Means of a split's metrics, each example counted once; of a stateful task, with its state carried."""
+        return self.evaluate_and_predict(params, source)[0]
+
+    def evaluate_and_predict(self, params: Any, source: Any) -> tuple[dict[str, float], list[Predicted | None]]:
+        """As `evaluate`; and what a classifier says of each batch, still on the devices."""
         batches = source.evaluation(self.config.batch_size)
         carry = None
         if self.task.stateful:
             carry = self.devices.divide_state(self.model.initial_state(len(batches[0]["inputs"])))
         pending: list[Any] = []
+        predictions: list[Predicted | None] = []
         for batch in map(self.devices.divide_batch, batches):
             self.devices.settle((params, pending[-1:]))
-            carry, sums = self.evaluation_step(params, batch, carry)
+            carry, sums, predicted = self.evaluation_step(params, batch, carry)
             pending.append(sums)
+            predictions.append(predicted)
         total: HostSums = {}
         for sums in jax.device_get(pending):
             total = merge(total, sums)
-        return means(total)
+        return self.summarise(total), predictions
 
     def finish(self) -> dict[str, Any]:
         """Test the best parameters and write results.json, last."""
         history, best_epoch = self.progress.history, self.early_stopping.best_epoch
         best = next(record for record in history if record["epoch"] == best_epoch)
+        examination, classes = None, {}
         if self.splits.test is not None:
-            test = self.evaluate(self.best, self.splits.test)
+            test, predictions = self.evaluate_and_predict(self.best, self.splits.test)
+            if self.task.probabilities is not None:
+                batches = self.splits.test.evaluation(self.config.batch_size)
+                examination = classification.Examination(self.splits, batches, self.devices.gather(predictions))
+                test, classes = {**test, **examination.macro_means()}, {"classes": examination.table()}
         elif self.task.results is not None:
             test = self.task.results([record["validation"] for record in history])
+            test = {**test, **self.task.derived(test)}
         else:
             test = {}
         results = {
@@ -293,10 +324,14 @@ class Run:
             "train_seconds": round(self.progress.seconds, 3),
             **_prefixed("test_", test),
             **_prefixed("val_", best["validation"]),
+            **classes,
             "parameters_sha256": {"best": parameters_sha256(self.best), "last": parameters_sha256(self.state.params)},
         }
         if self.devices.is_writer:
-            plot_history(self.folder.plot, f"{self.task.name} on {self.splits.dataset}", history, best_epoch)
+            title = f"{self.task.name} on {self.splits.dataset}"
+            plot_history(self.folder.plot, title, history, best_epoch, list(self.measured(best["validation"])))
+            if examination is not None:
+                examination.write(self.folder, f"{title}: test split")
             atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 
