@@ -36,9 +36,9 @@ def draw(name: str, curves: Sequence[Curve]) -> str:
         for curve in curves:
             style = STYLES.get(curve.split, {})
             axes.plot(curve.epochs, curve.values, color=curve.colour, marker=".", markersize=4, **style)  # type: ignore[arg-type]
-            if curve.best_epoch in curve.epochs:
-                best = curve.values[list(curve.epochs).index(curve.best_epoch)]
-                axes.plot(curve.best_epoch, best, color=curve.colour, marker="o", markersize=9, fillstyle="none")
+            for epoch, value in zip(curve.epochs, curve.values, strict=True):
+                if epoch == curve.best_epoch:
+                    axes.plot(epoch, value, color=curve.colour, marker="o", markersize=9, fillstyle="none")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.2)

@@ -4,7 +4,6 @@ import argparse
 import base64
 import colorsys
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,8 +23,6 @@ COLOURS = ("#3b82c4", "#e07b00", "#2e9e5b", "#d1495b", "#8e6cc9", "#9a6b4f", "#d
 """Of the curves of runs, each readable on white and on black."""
 UNCOMPARED = ("data_dir",)
 """Settings that say where something lies, not what it is."""
-MISTAKE = {"label": str, "predicted": str, "probability": (int, float), "text": str}
-"""What a line of mistakes.jsonl holds."""
 NOTHING = "–"  # noqa: RUF001
 CLASS = ("precision", "recall", "f1", "support")
 """What results.json says of each class."""
@@ -147,7 +144,7 @@ def read_run(folder: "RunFolder", name: str, colour: str, with_sample: bool) -> 
         is_finished=results is not None,
         classes=table_of_classes(folder.results, results or {}),
         confusion=as_address(folder.confusion) if folder.confusion.exists() else None,
-        mistakes=read_mistakes(folder.mistakes) if folder.mistakes.exists() else [],
+        mistakes=folder.read_mistakes(),
         sample=sample,
     )
 
@@ -205,26 +202,6 @@ def is_number(value: Any) -> bool:
 def as_address(picture: Path) -> str:
     """A PNG picture as an address that holds it."""
     return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-
-
-def read_mistakes(path: Path) -> list[dict[str, Any]]:
-    """What mistakes.jsonl holds.
-
-    Raises:
-        InputError: it is broken.
-    """
-    try:
-        mistakes = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for mistake in mistakes:
-            for name, kind in MISTAKE.items():
-                if not isinstance(mistake[name], kind):
-                    raise ValueError(f"{name} is {mistake[name]!r}")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"{path}: expected an object with {', '.join(MISTAKE)} in each line; cannot use it "
-            f"({type(error).__name__}: {error}). Restore or remove it."
-        ) from error
-    return mistakes
 
 
 def write_sample(folder: "RunFolder") -> str:

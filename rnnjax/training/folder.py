@@ -19,8 +19,11 @@ from rnnjax.errors import InputError
 TRACKED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "regex")
 CONFIG_KEYS = {"task": str, "config": dict, "info": dict, "dataset": str, "fingerprint": str, "environment": dict}
 """What config.json must hold to be used, and of which types."""
-METRICS_KEYS = {"step": int, "epoch": int, "split": str, "seconds": (int, float)}
+Kinds = Mapping[str, type | tuple[type, ...]]
+METRICS_KEYS: Kinds = {"step": int, "epoch": int, "split": str, "seconds": (int, float)}
 """What stands in each line of metrics.jsonl beside the metrics."""
+MISTAKES_KEYS: Kinds = {"label": str, "predicted": str, "probability": (int, float), "text": str}
+"""What stands in each line of mistakes.jsonl."""
 
 
 class RunFolder:
@@ -173,28 +176,12 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The whole lines of metrics.jsonl: a last one may be torn, or still being written.
+        """The lines of metrics.jsonl; errors as for `read_lines`."""
+        return read_lines(self.metrics, METRICS_KEYS)
 
-        Raises:
-            InputError: one is broken.
-        """
-        if not self.metrics.exists():
-            return []
-        records = []
-        whole = self.metrics.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-        for number, line in enumerate(whole, start=1):
-            try:
-                record = json.loads(line)
-                for name, kind in METRICS_KEYS.items():
-                    if not isinstance(record[name], kind):
-                        raise ValueError(f"{name} is {record[name]!r}")
-                records.append(record)
-            except (ValueError, TypeError, KeyError) as error:
-                raise InputError(
-                    f"{self.metrics}: expected an object with {', '.join(METRICS_KEYS)} in line {number}; cannot use "
-                    f"it ({type(error).__name__}: {error}). Remove the line, or train again."
-                ) from error
-        return records
+    def read_mistakes(self) -> list[dict[str, Any]]:
+        """The lines of mistakes.jsonl, which only classifiers have; errors as for `read_lines`."""
+        return read_lines(self.mistakes, MISTAKES_KEYS)
 
     def read_results(self) -> dict[str, Any] | None:
         """What results.json holds; None of a run that is not finished.
@@ -228,6 +215,30 @@ class RunFolder:
             if isinstance(record, dict) and record.get("step", 0) <= step:
                 kept.append(line + "\n")
         atomic.write_text(self.metrics, "".join(kept))
+
+
+def read_lines(path: Path, kinds: Kinds) -> list[dict[str, Any]]:
+    """The objects in the whole lines of a file, each of which holds values of these kinds; none where there is no file.
+
+    The last line may be torn, or still being written.
+
+    Raises:
+        InputError: another line is broken.
+    """
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else [], start=1):
+        try:
+            record = json.loads(line)
+            for name, kind in kinds.items():
+                if not isinstance(record[name], kind):
+                    raise ValueError(f"{name} is {record[name]!r}")
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{path}: expected an object with {', '.join(kinds)} in line {number}; cannot use it "
+                f"({type(error).__name__}: {error}). Restore the file, or remove the line."
+            ) from error
+        records.append(record)
+    return records
 
 
 def run_settings(task: str, config: Mapping[str, Any], info: Mapping[str, Any], dataset: str, fingerprint: str) -> dict:
