@@ -35,12 +35,12 @@ def draw(name: str, curves: Sequence[Curve]) -> str:
         axes = figure.add_subplot()
         for curve in curves:
             style = STYLES.get(curve.split, {})
-            axes.plot(curve.epochs, curve.values, color=curve.colour, marker=".", markersize=4, **style)  # type: ignore[arg-type]
+            axes.plot(curve.epochs, curve.values, color=curve.colour, marker=".", markersize=6, **style)  # type: ignore[arg-type]
             for epoch, value in zip(curve.epochs, curve.values, strict=True):
                 if epoch == curve.best_epoch:
                     axes.plot(epoch, value, color=curve.colour, marker="o", markersize=9, fillstyle="none")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.2)
         file = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

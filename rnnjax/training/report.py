@@ -115,7 +115,7 @@ def plot_history(
             axes.plot(epochs, [record[split][name] for record in history], marker="o", markersize=3, label=split)
         axes.axvline(best_epoch, color="grey", linestyle=":", label=f"best epoch ({best_epoch})")
         axes.set(xlabel="epoch", ylabel=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
     # A title may hold the name of a file: no mathematics in it, and no bytes that are not text.
