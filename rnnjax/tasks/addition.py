@@ -23,7 +23,19 @@ from rnnjax.errors import InputError
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.seq2seq import Seq2Seq
-from rnnjax.task import Batch, Bounds, Count, NotNegative, Positive, Schedule, Size, Splits, Task, TrainConfig
+from rnnjax.task import (
+    Batch,
+    Bounds,
+    Count,
+    NotNegative,
+    OptionalCount,
+    Positive,
+    Schedule,
+    Size,
+    Splits,
+    Task,
+    TrainConfig,
+)
 
 log = logging.getLogger("rnnjax")
 
@@ -43,6 +55,7 @@ class Config(TrainConfig):
     """Settings of the addition example, with a schedule of our own."""
 
     epochs: Count | Literal["auto"] = 30
+    patience: OptionalCount | Literal["auto"] = 0
     learning_rate: Positive = 4e-3
     schedule: Schedule = "cosine"
     clip_norm: NotNegative = 1.0
@@ -118,7 +131,9 @@ def draw_pairs(count: int, digits: int, seed: int) -> list[tuple[int, int]]:
             pairs.setdefault((min(a, b), max(a, b)), (a, b))
             if len(pairs) == count:
                 break
-    return list(pairs.values())
+    drawn_pairs = list(pairs.values())
+    # Of short numbers there are few: all of their pairs are drawn early.
+    return [drawn_pairs[i] for i in random.permutation(count)]
 
 
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:

@@ -47,6 +47,12 @@ def test_short_numbers_are_as_frequent_as_long_ones():
     np.testing.assert_allclose(shares, [0.22, 0.2, 0.2, 0.2, 0.18], atol=0.04)
 
 
+def test_short_questions_are_in_all_splits():
+    splits = addition.load(Config(digits=3, examples=20_000))
+    short = [np.mean(source.arrays["inputs"][:, :3] == 0) for source in (splits.train, splits.validation, splits.test)]
+    np.testing.assert_allclose(short, short[0], atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
