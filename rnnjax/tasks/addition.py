@@ -54,9 +54,9 @@ SHOWN = 5
 class Config(TrainConfig):
     """Settings of the addition example, with a schedule of our own."""
 
-    epochs: Count | Literal["auto"] = 30
+    epochs: Count | Literal["auto"] = 20
     patience: OptionalCount | Literal["auto"] = 0
-    learning_rate: Positive = 4e-3
+    learning_rate: Positive = 6e-3
     schedule: Schedule = "cosine"
     clip_norm: NotNegative = 1.0
     digits: Annotated[int, Bounds(1, 9)] = 3
