@@ -1,5 +1,6 @@
 """Metrics as masked sums with their counts: made on the device, merged and divided on the host."""
 
+import math
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -9,6 +10,10 @@ Sums = dict[str, tuple[Array, Array]]
 """Name -> (sum over examples or steps, how many), scalars on the device."""
 
 HostSums = dict[str, tuple[float, float]]
+
+
+LARGEST_EXPONENT = 709.0
+"""exp of more is beyond a float."""
 
 
 def masked_sum(values: Float[Array, "..."], weight: Float[Array, "..."]) -> tuple[Array, Array]:
@@ -29,3 +34,9 @@ def means(total: HostSums) -> dict[str, float]:
     """Divide each sum by its count, the loss first; a metric that nothing counted towards is left out."""
     names = sorted(total, key=lambda name: (name != "loss", name))
     return {name: total[name][0] / total[name][1] for name in names if total[name][1] > 0}
+
+
+def per_token(means: Mapping[str, float]) -> dict[str, float]:
+    """What is customary to say of a loss in nats a token (or character): bits a token, and perplexity."""
+    loss = means["loss"]
+    return {"bits": loss / math.log(2), "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}

@@ -119,6 +119,9 @@ class TrainConfig:
     restore_best: bool = True
     """Test and keep the weights of the best epoch, otherwise those of the last."""
 
+    tensorboard: bool = False
+    """Write the lines of metrics.jsonl also as event files of TensorBoard."""
+
     def __post_init__(self) -> None:
         """Hold every value against its type.
 
@@ -207,6 +210,10 @@ class Vocabulary(Protocol):
         """Write the vocabulary as one JSON file."""
         ...
 
+    def decode(self, ids: Any) -> str:
+        """The text of some ids, as a model sees it."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
@@ -250,6 +257,11 @@ class Task:
     """The model's state is carried from batch to batch within an epoch."""
     frozen: Callable[[Any], Collection[str]] = lambda config: ()
     """Settings -> paths of parameters that training leaves as they start, to the bit: {"embedding/embedding"}."""
+    derived: Callable[[Mapping[str, float]], dict[str, float]] = lambda means: {}
+    """Means of the metrics over a split -> more metrics, which say the same in other units: perplexity of a loss."""
+    probabilities: Callable[[Any], Any] | None = None
+    """Of a classifier with class names in `Splits.info["classes"]` and numbers in `batch["labels"]`: model outputs ->
+    probability of each class [B, C]."""
     results: Callable[[Sequence[Mapping[str, float]]], dict[str, float]] | None = None
     """Results drawn from the validation metrics of all epochs, where there is no test split of its own."""
     samples: Callable[[Any, Any, Batch], Sequence[str]] | None = None

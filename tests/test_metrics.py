@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnjax.metrics import masked_sum, means, merge
+from rnnjax.metrics import masked_sum, means, merge, per_token
 
 
 def test_what_stands_at_weight_0_is_left_out():
@@ -37,3 +37,10 @@ def test_means_start_with_the_loss_and_leave_out_what_was_not_counted():
         ("a", 0),
         ("b", 0.5),
     ]
+
+
+def test_a_loss_in_bits_and_as_perplexity():
+    """Of a uniform guess among eight: three bits, and eight choices."""
+    given = per_token({"loss": np.log(8.0), "other": 1.0})
+    assert given == {"bits": pytest.approx(3), "perplexity": pytest.approx(8)}
+    assert np.isfinite(per_token({"loss": 1e9})["perplexity"]), "results.json has no infinite numbers"

@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a model and save it in a run folder",
     "generate": "continue a text with a trained character model",
     "predict": "classify texts with a trained model",
+    "report": "compare runs on one HTML page",
     "convert": "convert a model from and to files of Keras and PyTorch",
 }
 

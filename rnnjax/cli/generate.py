@@ -3,11 +3,15 @@
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rnnjax.cli import host, notices, runs
 from rnnjax.cli.options import Parser, convert
 from rnnjax.task import Bounds, Count, Fraction, NotNegative
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int
 
 log = logging.getLogger("rnnjax")
 
@@ -52,10 +56,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from rnnjax.sampling import Sampler
 
-    prompt = trained.vocabulary.encode(options.prompt, source="--prompt")
-    if len(prompt) == 0:
-        # A model has to have read something: as a text begins, so does this one, but for its first character unseen.
-        prompt = np.asarray([trained.info["first"]], np.int32)
+    prompt = encode_prompt(trained, options.prompt)
     sampler = Sampler(
         trained.model, trained.params, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
     )
@@ -71,6 +72,20 @@ def main(arguments: Sequence[str]) -> None:
     for number, sample in enumerate(tokens, start=1):
         log.info("sample %s:", number)
         write(options.prompt + trained.vocabulary.decode(sample) + "\n")
+
+
+def encode_prompt(trained: runs.TrainedModel, text: str) -> "Int[np.ndarray, ' P']":
+    """The tokens that a model reads before it writes.
+
+    Raises:
+        InputError: characters that the model does not know.
+    """
+    import numpy as np
+
+    if not text:
+        # A model has to have read something: as a text begins, so does this one, but for its first character unseen.
+        return np.asarray([trained.info["first"]], np.int32)
+    return np.asarray(trained.vocabulary.encode(text, source="--prompt"))
 
 
 def write(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import importlib.util
 import json
 import logging
 import os
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
     workdir, resume, overwrite = given["workdir"], given["resume"], given["overwrite"]
     if resume and (overwrite or origin is not None):
         raise InputError(f"--resume: expected it or {'--overwrite' if overwrite else '--config'}; got both.")
+    check_packages(options.get("tensorboard", False))
     folder = choose_folder(workdir, task, resume)
     if speaks and not resume:
         folder.check_new(overwrite)
@@ -236,6 +238,15 @@ def resumed_task(workdir: str | None) -> str:
     return name
 
 
+def check_packages(tensorboard: bool) -> None:
+    """Raise InputError where a package is missing that a setting needs."""
+    if tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise InputError(
+            "--tensorboard: expected the package tensorboardX, which is not installed: "
+            "pip install 'rnnjax[tensorboard]', or leave the option out."
+        )
+
+
 def choose_folder(workdir: str | None, task: "Task", resume: bool) -> "RunFolder":
     """The run folder, which is not made yet.
 
@@ -304,6 +315,7 @@ def train(
     from rnnjax.training.loop import Run
     from rnnjax.training.signals import Stopped, StopRequest
 
+    check_packages(config.tensorboard)
     source = config
     if settings is not None and config.dataset == "auto":  # what it was then, whatever network there is now
         source = dataclasses.replace(config, dataset="builtin" if settings["dataset"] == "builtin" else "tfds")

@@ -139,6 +139,10 @@ class WordVocabulary:
         ids[is_kept] = id_of[split.numbers[(starts[:, None] + columns)[is_kept]]]
         return ids, lengths
 
+    def decode(self, ids: Int[np.ndarray, " L"] | Sequence[int]) -> str:
+        """The words of ids as a model sees them: [UNK] for those it does not know; padding is left out."""
+        return " ".join(self.words[number] for number in ids if number != PAD_ID)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary to one JSON file, in one step."""
         atomic.write_text(path, self.to_json())

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import itertools
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.errors import InputError
 from rnnjax.layers.combinators import Stack
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
-from rnnjax.metrics import Sums, masked_sum
+from rnnjax.metrics import Sums, masked_sum, per_token
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import (
     Batch,
@@ -171,10 +170,10 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
 
 
 def loss(logits: Float[Array, "B T V"], batch: Batch) -> Sums:
-    """Cross-entropy in nats and in bits a character; in evaluation also of each half of the part."""
+    """Cross-entropy in nats a character; in evaluation also of each half of the part."""
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])  # [B, T]
     weight = jnp.asarray(batch["weight"])
-    sums = {"loss": masked_sum(losses, weight), "bits": masked_sum(losses / math.log(2), weight)}
+    sums = {"loss": masked_sum(losses, weight)}
     if "late" in batch:
         late = jnp.asarray(batch["late"])
         sums["first_half_loss"] = masked_sum(losses, jnp.where(late, 0, weight))
@@ -185,7 +184,7 @@ def loss(logits: Float[Array, "B T V"], batch: Batch) -> Sums:
 def last_half_as_test(validation: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The loss on the last half of the validation part, at the epoch whose loss on the first half is the lowest."""
     chosen = min(validation, key=lambda metrics: metrics["first_half_loss"])
-    return {"loss": chosen["last_half_loss"], "bits": chosen["last_half_loss"] / math.log(2)}
+    return {"loss": chosen["last_half_loss"]}
 
 
 PRESETS = {
@@ -202,5 +201,6 @@ TASK = Task(
     aliases={"text": "dataset"},
     unit="characters",
     stateful=True,
+    derived=per_token,
     results=last_half_as_test,
 )

@@ -30,7 +30,7 @@ from rnnjax.layers.combinators import Bidirectional, Stack
 from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Pooling
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
-from rnnjax.models.classifier import Classifier
+from rnnjax.models.classifier import Classifier, probabilities
 from rnnjax.task import (
     LARGEST_AXIS,
     Batch,
@@ -361,4 +361,13 @@ TUTORIAL = {
 }
 """Training as in the tutorial; the model's defaults are the tutorial's anyway."""
 
-TASK = Task("imdb", Config, load, build, loss, presets={"tutorial": TUTORIAL}, frozen=frozen)
+TASK = Task(
+    "imdb",
+    Config,
+    load,
+    build,
+    loss,
+    presets={"tutorial": TUTORIAL},
+    frozen=frozen,
+    probabilities=probabilities,
+)

@@ -19,6 +19,8 @@ from rnnjax.errors import InputError
 TRACKED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "regex")
 CONFIG_KEYS = {"task": str, "config": dict, "info": dict, "dataset": str, "fingerprint": str, "environment": dict}
 """What config.json must hold to be used, and of which types."""
+METRICS_KEYS: dict[str, Any] = {"step": int, "epoch": int, "split": str, "seconds": (int, float)}
+"""What stands in each line of metrics.jsonl beside the metrics."""
 
 
 class RunFolder:
@@ -35,6 +37,9 @@ class RunFolder:
         self.results = self.path / "results.json"
         self.group = self.path / "group.json"
         """The list of runs in folders within this one, instead of a run."""
+        self.confusion = self.path / "confusion.png"
+        self.mistakes = self.path / "mistakes.jsonl"
+        self.tensorboard = self.path / "tensorboard"
 
     @property
     def holds_run(self) -> bool:
@@ -126,6 +131,9 @@ class RunFolder:
         # The configuration goes first: without it what is left is no run, should this be cut short.
         for file in (self.config, self.results, self.metrics, self.plot, self.vocabulary, self.group):
             file.unlink(missing_ok=True)
+        for file in (self.confusion, self.mistakes):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
         if self.checkpoints.exists():  # which may be a link to another disk
             for entry in self.checkpoints.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
@@ -174,6 +182,49 @@ class RunFolder:
         """Add one line to metrics.jsonl; it is on its way to the disk when this returns."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The whole lines of metrics.jsonl: a last one may be torn, or still being written.
+
+        Raises:
+            InputError: one is broken.
+        """
+        if not self.metrics.exists():
+            return []
+        records = []
+        whole = self.metrics.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        for number, line in enumerate(whole, start=1):
+            try:
+                record = json.loads(line)
+                for name, kind in METRICS_KEYS.items():
+                    if not isinstance(record[name], kind):
+                        raise ValueError(f"{name} is {record[name]!r}")
+                records.append(record)
+            except (ValueError, TypeError, KeyError) as error:
+                raise InputError(
+                    f"{self.metrics}: expected an object with {', '.join(METRICS_KEYS)} in line {number}; cannot use "
+                    f"it ({type(error).__name__}: {error}). Remove the line, or train again."
+                ) from error
+        return records
+
+    def read_results(self) -> dict[str, Any] | None:
+        """What results.json holds; None of a run that is not finished.
+
+        Raises:
+            InputError: it is broken.
+        """
+        if not self.is_finished:
+            return None
+        try:
+            results = json.loads(self.results.read_text(encoding="utf-8"))
+            if not isinstance(results, dict):
+                raise ValueError(f"it is {type(results).__name__}")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.results}: expected the results of a run; cannot use them ({error}). Restore the file, or "
+                "remove it and --resume."
+            ) from error
+        return results
 
     def cut_metrics(self, step: int) -> None:
         """Drop lines past `step`, and a last line that a kill tore."""

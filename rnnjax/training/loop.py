@@ -19,7 +19,7 @@ from rnnjax.errors import InputError, RunError
 from rnnjax.metrics import HostSums, means, merge
 from rnnjax.models.summary import count_parameters, summary
 from rnnjax.task import Batch, Splits, Task, TrainConfig, num_epochs, patience
-from rnnjax.training import checkpoint
+from rnnjax.training import checkpoint, classification
 from rnnjax.training.callbacks import EarlyStopping
 from rnnjax.training.devices import Devices
 from rnnjax.training.folder import RunFolder
@@ -27,6 +27,7 @@ from rnnjax.training.optimizer import Average, make_optimizer, make_plateau
 from rnnjax.training.report import Display, format_metrics, format_seconds, plot_history
 from rnnjax.training.signals import Stopped, StopRequest
 from rnnjax.training.step import (
+    Predicted,
     TrainState,
     dropout_key,
     initial_train_state,
@@ -34,6 +35,7 @@ from rnnjax.training.step import (
     make_prediction_step,
     make_train_step,
 )
+from rnnjax.training.tensorboard import Events
 
 STEPS_IN_FLIGHT = 25
 """Steps that the host may be ahead of the devices; then it waits for the metrics of all but the last `STEPS_AHEAD`."""
@@ -104,8 +106,10 @@ class Run:
         if name in ("loss", "val_loss"):
             return
         carry = self.model.initial_state(len(batch["inputs"])) if self.task.stateful else None
-        _, sums = jax.eval_shape(self.evaluation_step, self.state.evaluated(), batch, carry)
-        names = [*_prefixed("val_", dict.fromkeys(sums.names, 0.0)), *sums.names]
+        _, sums, _ = jax.eval_shape(self.evaluation_step, self.state.evaluated(), batch, carry)
+        metrics = dict.fromkeys(sums.names, 0.0)
+        metrics |= self.task.derived(metrics)
+        names = [*_prefixed("val_", metrics), *metrics]
         if name not in names:
             raise InputError(f"--monitor: expected one of {', '.join(names)}; got {name!r}.")
 
@@ -154,6 +158,7 @@ class Run:
         self.display = Display(
             self.epochs, self.steps_per_epoch, int(self.state.step), self.task.unit, quiet=not self.devices.is_writer
         )
+        self.events = Events(self.folder) if self.config.tensorboard and self.devices.is_writer else None
         try:
             while self.progress.epoch <= self.epochs and not self.early_stopping.stops:
                 self.train_epoch(stop)
@@ -161,6 +166,8 @@ class Run:
                 self.obey(self.decide(stop, self.is_save_due()))
         finally:
             self.display.clear()
+            if self.events is not None:
+                self.events.close()
         if self.saved_step != int(self.state.step):
             self.save()
         return self.finish()
@@ -231,7 +238,7 @@ class Run:
     def finish_epoch(self) -> None:
         """Evaluate, record, remember the best."""
         progress = self.progress
-        train = means(progress.sums)
+        train = self.summarise(progress.sums)
         validation = self.evaluate(self.state.evaluated(), self.splits.validation)
         self.check_finite("val_loss", validation["loss"], progress.epoch * self.steps_per_epoch, 1)
         is_best = self.early_stopping.update(progress.epoch, self.monitored(train, validation))
@@ -242,10 +249,11 @@ class Run:
         self.record("train", train)
         self.record("validation", validation)
         mark = " *" if is_best else ""
-        self.display.line(
-            f"epoch {progress.epoch}/{self.epochs}  {format_metrics(train)}"
-            f"  {format_metrics(_prefixed('val_', validation))}  {format_seconds(progress.seconds)}{mark}"
-        )
+        self.display.line(*(
+            f"epoch {progress.epoch}/{self.epochs}  {format_metrics(self.measured(train))}"
+            f"  {format_metrics(_prefixed('val_', shown))}  {format_seconds(progress.seconds)}{mark}"
+            for shown in (validation, self.measured(validation))
+        ))  # fmt: skip
         self.show_samples()
         self.adapt()
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
@@ -282,7 +290,10 @@ class Run:
         if not self.devices.is_writer:
             return
         place = {"step": int(self.state.step), "epoch": self.progress.epoch, "split": split}
-        self.folder.append_metrics({**place, **metrics, "seconds": round(self.progress.seconds, 3)})
+        record = {**place, **metrics, "seconds": round(self.progress.seconds, 3)}
+        self.folder.append_metrics(record)
+        if self.events is not None:
+            self.events.add(record)
 
     def is_save_due(self) -> bool:
         """Whether an epoch's end is worth a checkpoint: yes, unless epochs are so short that saving would take over."""
@@ -308,31 +319,53 @@ class Run:
         """Without the rows of the carried state that only even out a number of devices."""
         return state._replace(carry=jax.tree.map(lambda leaf: leaf[: self.num_streams], state.carry))
 
+    def summarise(self, sums: HostSums) -> dict[str, float]:
+        """Means of the metrics, and what the task derives from them."""
+        found = means(sums)
+        return {**found, **self.task.derived(found)}
+
+    def measured(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Metrics without those that say the same in other units."""
+        derived = self.task.derived(metrics)
+        return {name: value for name, value in metrics.items() if name not in derived}
+
     def evaluate(self, params: Any, source: Any) -> dict[str, float]:
         """Means of a split's metrics, each example counted once; of a stateful task, with its state carried."""
+        return self.evaluate_and_predict(params, source)[0]
+
+    def evaluate_and_predict(self, params: Any, source: Any) -> tuple[dict[str, float], list[Predicted | None]]:
+        """As `evaluate`; and what a classifier says of each batch, still on the devices."""
         batches = source.evaluation(self.config.batch_size)
         carry = None
         if self.task.stateful:
             carry = self.devices.divide_state(self.model.initial_state(len(batches[0]["inputs"])))
         pending: list[Any] = []
+        predictions: list[Predicted | None] = []
         for batch in map(self.devices.divide_batch, batches):
             self.devices.settle((params, pending[-1:]))
-            carry, sums = self.evaluation_step(params, batch, carry)
+            carry, sums, predicted = self.evaluation_step(params, batch, carry)
             pending.append(sums)
+            predictions.append(predicted)
         total: HostSums = {}
         for sums in jax.device_get(pending):
             total = merge(total, sums)
-        return means(total)
+        return self.summarise(total), predictions
 
     def finish(self) -> dict[str, Any]:
         """Test the best parameters and write results.json, last."""
         history, best_epoch = self.progress.history, self.early_stopping.best_epoch
         kept_epoch = best_epoch if self.config.restore_best else history[-1]["epoch"]
         kept = next(record for record in history if record["epoch"] == kept_epoch)
+        examination, classes = None, {}
         if self.splits.test is not None:
-            test = self.evaluate(self.best, self.splits.test)
+            test, predictions = self.evaluate_and_predict(self.best, self.splits.test)
+            if self.task.probabilities is not None:
+                batches = self.splits.test.evaluation(self.config.batch_size)
+                examination = classification.Examination(self.splits, batches, self.devices.gather(predictions))
+                test, classes = {**test, **examination.macro_means()}, {"classes": examination.table()}
         elif self.task.results is not None:
             test = self.task.results([record["validation"] for record in history])
+            test = {**test, **self.task.derived(test)}
         else:
             test = {}
         results = {
@@ -346,10 +379,14 @@ class Run:
             "train_seconds": round(self.progress.seconds, 3),
             **_prefixed("test_", test),
             **_prefixed("val_", kept["validation"]),
+            **classes,
             "parameters_sha256": {"best": parameters_sha256(self.best), "last": parameters_sha256(self.state.params)},
         }
         if self.devices.is_writer:
-            plot_history(self.folder.plot, f"{self.task.name} on {self.splits.dataset}", history, best_epoch)
+            title = f"{self.task.name} on {self.splits.dataset}"
+            plot_history(self.folder.plot, title, history, best_epoch, list(self.measured(kept["validation"])))
+            if examination is not None:
+                examination.write(self.folder, f"{title}: test split")
             atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 

@@ -1,5 +1,6 @@
 """What a person sees of a run: progress in the terminal, and its history as a picture."""
 
+import os
 import shutil
 import sys
 import time
@@ -8,8 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
+
 LINE_SECONDS = 20.0
 """Time between two progress lines where the output is no terminal."""
+ERASE_LINE = "\x1b[2K"
+"""As terminals understand it (ECMA-48)."""
 
 
 class Display:
@@ -28,7 +33,7 @@ class Display:
         self.first_step = first_step
         self.started = self.last_line = time.monotonic()
         self.examples = 0.0
-        self.width = 0
+        self.has_bar = False
 
     def update(self, epoch: int, step: int, metrics: Mapping[str, float], examples: float) -> None:
         """Show where the run is; `examples` were trained on since the last update."""
@@ -43,29 +48,43 @@ class Display:
             f"epoch {epoch}/{self.epochs}  {share:4.0%}  {format_metrics(metrics)}"
             f"  {self.examples / elapsed:,.0f} {self.unit}/s  {format_seconds(left)} left at most"
         )
-        if sys.stderr.isatty():
-            self._write(text[: shutil.get_terminal_size().columns - 1])
+        columns = terminal_columns()
+        if columns is not None:
+            # A line as wide as the terminal, or wider, would not be written over by the next one.
+            self._write(text if cell_len(text) < columns else set_cell_size(text, columns - 1))
         elif now - self.last_line >= LINE_SECONDS:
             self.last_line = now
             print(text, file=sys.stderr, flush=True)
 
-    def line(self, text: str) -> None:
-        """Write a line that stays; in a run of many short epochs, one a second."""
+    def line(self, *texts: str) -> None:
+        """Write a line that stays, the first of `texts` that fits; in a run of many short epochs, one a second."""
         now = time.monotonic()
         if self.quiet or (self.epochs > 100 and now - self.last_line < 1):
             return
         self.last_line = now
         self.clear()
-        print(text, file=sys.stderr, flush=True)
+        columns = terminal_columns()
+        fitting = (text for text in texts if columns is None or cell_len(text) <= columns)
+        print(next(fitting, texts[-1]), file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Take the bar away."""
-        if not self.quiet and sys.stderr.isatty():
+        if self.has_bar:
             self._write("")
 
     def _write(self, text: str) -> None:
-        print(f"\r{text:<{self.width}}", end="\r" if not text else "", file=sys.stderr, flush=True)
-        self.width = len(text)
+        print(f"\r{ERASE_LINE}{text}", end="", file=sys.stderr, flush=True)
+        self.has_bar = bool(text)
+
+
+def terminal_columns() -> int | None:
+    """How wide the terminal on standard error is now; None where there is none that can take a line back."""
+    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    try:  # standard output may be a file
+        return os.get_terminal_size(sys.stderr.fileno()).columns or shutil.get_terminal_size().columns
+    except (OSError, ValueError):
+        return shutil.get_terminal_size().columns
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
@@ -80,12 +99,14 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def plot_history(path: Path, title: str, history: Sequence[Mapping[str, Any]], best_epoch: int) -> None:
-    """Draw training and validation curves of each metric, with the best epoch marked."""
+def plot_history(
+    path: Path, title: str, history: Sequence[Mapping[str, Any]], best_epoch: int, metrics: Sequence[str]
+) -> None:
+    """Draw training and validation curves of those of the metrics that both have, with the best epoch marked."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    names = [name for name in history[0]["train"] if name in history[0]["validation"]]
+    names = [name for name in metrics if name in history[0]["train"]]
     figure = Figure(figsize=(5.5 * len(names), 4), layout="constrained")
     epochs = [record["epoch"] for record in history]
     for number, name in enumerate(names):

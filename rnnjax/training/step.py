@@ -63,6 +63,15 @@ class PackedSums(Mapping[str, Array]):
         return len(self.names)
 
 
+class Predicted(NamedTuple):
+    """What a classifier says of each row of a batch."""
+
+    label: Int[Array, " B"]
+    """Number of the most probable class."""
+    probability: Float[Array, " B"]
+    """Its probability."""
+
+
 def _places(devices: Devices) -> TrainState:
     """Where each part of a TrainState is."""
     copied: Any = devices.copied
@@ -168,16 +177,20 @@ def make_train_step(
 
 def make_evaluation_step(
     model: nn.Module, task: Task, devices: Devices | None = None
-) -> Callable[[Any, Any, Any], tuple[Any, PackedSums]]:
-    """A function of (params, batch, carry) that gives the next carry and the batch's metrics."""
+) -> Callable[[Any, Any, Any], tuple[Any, PackedSums, Predicted | None]]:
+    """A function of (params, batch, carry): the next carry, the batch's metrics and, of a classifier, predictions."""
     devices = devices or Devices()
 
-    def step(params: Any, batch: Any, carry: Any) -> tuple[Any, PackedSums]:
+    def step(params: Any, batch: Any, carry: Any) -> tuple[Any, PackedSums, Predicted | None]:
         with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
             carry, outputs = forward(model, params, batch, carry, deterministic=True)
-        return carry, PackedSums.pack(task.loss(outputs, batch))
+        predicted = None
+        if task.probabilities is not None:
+            rows = task.probabilities(outputs)  # [B, C]
+            predicted = Predicted(rows.argmax(axis=1).astype(jnp.int32), rows.max(axis=1))
+        return carry, PackedSums.pack(task.loss(outputs, batch)), predicted
 
-    return jax.jit(step, out_shardings=(devices.divided, devices.copied))
+    return jax.jit(step, out_shardings=(devices.divided, devices.copied, devices.divided))
 
 
 def make_prediction_step(model: nn.Module, devices: Devices | None = None) -> Callable[[Any, Any], Any]:

@@ -98,6 +98,11 @@ def test_two_processes_to_the_end(shelf: Path, tmp_path: Path) -> None:
     assert results == json.loads((tmp_path / "run" / "results.json").read_text())
     for name in ("test_loss", "val_loss"):
         assert results[name] == pytest.approx(expected[name], rel=1e-4)
+    assert results["classes"] == expected["classes"]
+    for folder in ("run", "alone"):
+        assert (tmp_path / folder / "confusion.png").exists()
+        mistakes = [json.loads(line) for line in (tmp_path / folder / "mistakes.jsonl").read_text().splitlines()]
+        assert len(mistakes) == round(7 * (1 - expected["test_accuracy"]))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["environment"]["devices"] == 4
     assert list(pair.elsewhere.iterdir()) == []
 

@@ -83,7 +83,10 @@ def test_help_of_the_other_commands(invoke: Any) -> None:
 
 def test_run_folder(imdb_run: Path, shelf: Path) -> None:
     files = {path.name for path in imdb_run.iterdir()}
-    assert files == {"config.json", "tokenizer.json", "metrics.jsonl", "history.png", "checkpoints", "results.json"}
+    assert files == {
+        "config.json", "tokenizer.json", "metrics.jsonl", "history.png", "checkpoints", "results.json",
+        "confusion.png", "mistakes.jsonl",
+    }  # fmt: skip
     config = json.loads((imdb_run / "config.json").read_text())
     assert config["task"] == "imdb"
     assert config["config"]["units"] == 4
@@ -116,6 +119,15 @@ def test_run_folder(imdb_run: Path, shelf: Path) -> None:
     assert results["val_accuracy"] == validation[best]["accuracy"]
     assert 0 <= results["test_accuracy"] <= 1
     assert results["test_loss"] > 0
+    table = results["classes"]
+    assert list(table) == ["bad", "good"]
+    assert results["test_macro_f1"] == pytest.approx((table["bad"]["f1"] + table["good"]["f1"]) / 2)
+    tested = sum(figures["support"] for figures in table.values())
+    assert tested == 7
+    right = sum(figures["recall"] * figures["support"] for figures in table.values())
+    assert results["test_accuracy"] == pytest.approx(right / tested)
+    mistakes = [json.loads(line) for line in (imdb_run / "mistakes.jsonl").read_text().splitlines()]
+    assert len(mistakes) == pytest.approx(tested - right)
     assert results["train_seconds"] >= lines[-1]["seconds"]
     words = config["info"]["vocabulary_size"]
     assert results["parameters"] == words * 4 + 4 * (4 * 4 + 4 * 4 + 4) + 4 + 1

@@ -107,6 +107,14 @@ def test_texts_are_split_once_for_all():
         np.testing.assert_array_equal(a, b)
 
 
+def test_what_a_model_reads_of_a_text():
+    vocabulary = WordVocabulary.train(["good film", "good"], 4)
+    ids, lengths = vocabulary.encode(["A GOOD, good<br />film", ""])
+    assert vocabulary.decode(ids[0]) == "[UNK] good good film"
+    assert vocabulary.decode(ids[1]) == ""
+    assert vocabulary.decode(ids[0, : lengths[0]].tolist()) == "[UNK] good good film"
+
+
 def test_word_vocabulary_saved_and_loaded(tmp_path):
     path = tmp_path / "tokenizer.json"
     vocabulary = WordVocabulary.train(TEXTS, 8)

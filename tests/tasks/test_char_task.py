@@ -84,7 +84,7 @@ def test_the_test_figure_is_chosen_on_the_other_half():
         {"loss": 1.6, "first_half_loss": 1.4, "last_half_loss": 1.8},
         {"loss": 1.5, "first_half_loss": 1.5, "last_half_loss": 1.5},
     ]
-    assert TASK.results(epochs) == {"loss": 1.8, "bits": 1.8 / math.log(2)}
+    assert TASK.results(epochs) == {"loss": 1.8}
 
 
 def test_loss_by_hand():
@@ -92,9 +92,8 @@ def test_loss_by_hand():
     batch = {"targets": np.array([[1, 1, 0]]), "weight": np.array([[1.0, 1.0, 0.0]], np.float32)}
     losses = [math.log(1 + math.exp(-1)), math.log(1 + math.exp(2))]
     sums = TASK.loss(logits, batch)
-    assert sums.keys() == {"loss", "bits"}
+    assert sums.keys() == {"loss"}
     assert [float(value) for value in sums["loss"]] == pytest.approx([sum(losses), 2])
-    assert [float(value) for value in sums["bits"]] == pytest.approx([sum(losses) / math.log(2), 2])
     sums = TASK.loss(logits, {**batch, "late": np.array([[False, True, False]])})
     assert [float(value) for value in sums["first_half_loss"]] == pytest.approx([losses[0], 1])
     assert [float(value) for value in sums["last_half_loss"]] == pytest.approx([losses[1], 1])

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import rnnjax
-from rnnjax.models.classifier import Classifier
+from rnnjax.models.classifier import Classifier, probabilities
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import Task, TrainConfig
 from rnnjax.tasks import char, imdb
@@ -67,7 +67,7 @@ def test_loss_and_gradients_of_a_classifier(encoder, num_rows, num_devices):
         "weight": (np.arange(num_rows) < 7).astype(np.float32),
     }
     model = Classifier(9, 2, 4, CLASSIFIERS[encoder])
-    task = Task("test", TrainConfig, None, None, imdb.loss)
+    task = Task("test", TrainConfig, None, None, imdb.loss, probabilities=probabilities)
     results = {}
     for devices in (one, several):
         state = initial_train_state(model, TrainConfig(), GRADIENTS, batch, False, devices)
@@ -78,9 +78,13 @@ def test_loss_and_gradients_of_a_classifier(encoder, num_rows, num_devices):
         after, sums = step(state, placed, dropout_key(0))
         results[devices] = (sums, after.optimizer)
         params = devices.copy(jax.device_get(after.params))
-        _, evaluated = make_evaluation_step(model, task, devices)(params, placed, None)
+        _, evaluated, predicted = make_evaluation_step(model, task, devices)(params, placed, None)
         assert float(evaluated["loss"][1]) == float(sums["loss"][1]) == 7
         assert float(evaluated["loss"][0]) != float(sums["loss"][0]), "dropout"
+        logits = model.apply({"params": params}, batch["inputs"], lengths=batch["lengths"])
+        given = jax.tree.map(lambda leaf: leaf[:num_rows], devices.gather(predicted))
+        np.testing.assert_array_equal(given.label, np.asarray(logits)[:, 0] > 0)
+        np.testing.assert_allclose(given.probability, 1 / (1 + np.exp(-np.abs(logits[:, 0]))), rtol=1e-5)
         assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(after)} == {devices.mesh.size}
     assert_close(results[several], results[one])
 
@@ -166,6 +170,9 @@ def test_a_run_moves_between_devices(name, num_devices, make_run, stop_after):
     assert_same_run(run, expected)
     test = expected.evaluate(expected.best, expected.splits.test)
     assert results["test_loss"] == pytest.approx(test["loss"], rel=1e-3)
+    if name == "imdb":
+        support = [figures["support"] for figures in results["classes"].values()]
+        assert support == np.bincount(expected.splits.test.arrays["labels"], minlength=2).tolist()
 
 
 def test_several_devices_are_reproduced_to_the_bit(make_run, stop_after):

@@ -247,7 +247,7 @@ def test_a_metric_that_there_is_not(make_run):
     with pytest.raises(InputError, match="--monitor: expected one of val_loss, val_accuracy, loss, accuracy; got 'f1'"):
         make_run("imdb", monitor="f1")
     with pytest.raises(
-        InputError, match="--monitor: expected one of val_loss, val_bits, loss, bits; got 'val_accuracy'"
+        InputError, match="--monitor: expected one of val_loss, val_bits, val_perplexity, loss, bits, perplexity; got"
     ):
         make_run("char", "other", monitor="val_accuracy")
 
