@@ -38,6 +38,8 @@ class RunFolder:
         self.plot = self.path / "history.png"
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"
+        self.group = self.path / "group.json"
+        """The list of runs in folders within this one, instead of a run."""
         self.confusion = self.path / "confusion.png"
         self.mistakes = self.path / "mistakes.jsonl"
         self.tensorboard = self.path / "tensorboard"
@@ -47,7 +49,15 @@ class RunFolder:
         """Whether there is a run here, or what is left of one whose `config.json` was lost: nothing to write over."""
         return any(
             path.exists()
-            for path in (self.config, self.checkpoints, self.metrics, self.results, self.vocabulary, self.plot)
+            for path in [
+                self.config,
+                self.checkpoints,
+                self.metrics,
+                self.results,
+                self.vocabulary,
+                self.plot,
+                self.group,
+            ]
         )
 
     @property
@@ -105,7 +115,7 @@ class RunFolder:
         self.check_new(overwrite)  # again: another run may have started here while the data were read
         with self._explain():
             self.path.mkdir(parents=True, exist_ok=True)
-            self._clear()
+            self.clear()
             vocabulary.save(self.vocabulary)
             atomic.write_text(self.config, json.dumps(settings, indent=2) + "\n")
 
@@ -119,9 +129,10 @@ class RunFolder:
                 "Name another."
             ) from error
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Delete the run that is here, and nothing else."""
         # The configuration goes first: without it what is left is no run, should this be cut short.
-        for file in (self.config, self.results, self.metrics, self.plot, self.vocabulary):
+        for file in (self.config, self.results, self.metrics, self.plot, self.vocabulary, self.group):
             file.unlink(missing_ok=True)
         for file in (self.confusion, self.mistakes):
             file.unlink(missing_ok=True)
