@@ -1,5 +1,6 @@
 """`rnnjax train`."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnjax.cli import host, notices, runs
-from rnnjax.cli.options import Parser, add_fields, flag, resolve_aliases
+from rnnjax.cli.options import Parser, add_fields, flag, folder_name, resolve_aliases
 from rnnjax.errors import InputError
 from rnnjax.tasks import TASKS
 
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str]) -> None:
     options = {key: value for key, value in given.items() if key not in CONTROLS}
     options = {**preset, **resolve_aliases(options, task.aliases)}
     for name in PATHS & options.keys():
+        if options[name] == "":
+            raise InputError(f"{flag(name)}: expected the name of a file or folder; got ''. Name one, or leave it out.")
         if options[name] not in DATASETS:  # a run is resumed from anywhere
             options[name] = os.path.abspath(os.path.expanduser(options[name]))
     if resume and overwrite:
@@ -75,6 +78,8 @@ def main(arguments: Sequence[str]) -> None:
             notices.release()
         log.info("%s: this run is finished; nothing to do", folder.path)
         return
+    if speaks and resume:
+        folder.check_idle()
     train(task, config, folder, settings, overwrite=overwrite, claim=workdir is None, speaks=speaks)
 
 
@@ -96,7 +101,7 @@ def make_parser(task: "Task | None" = None, preset: dict[str, Any] | None = None
     parser.add_argument("--preset", metavar="NAME", help="Named settings; options given beside it win." + (
         f" One of: {', '.join(task.presets)}." if task is not None and task.presets else ""
     ))  # fmt: skip
-    parser.add_argument("--workdir", metavar="DIR", help="Run folder. (default: runs/NAME/DATE-TIME)")
+    parser.add_argument("--workdir", type=folder_name, metavar="DIR", help="Run folder. (default: runs/NAME/DATE-TIME)")
     parser.add_argument(
         "--resume", action="store_true", help="Go on with the run in --workdir, or with the newest run."
     )
@@ -218,10 +223,10 @@ def train(
     elif speaks and claim:
         folder = RunFolder.claim(folder.path)
     run = Run(task, config, splits, folder, devices)
-    with StopRequest() as stop:
-        if settings is not None:
-            run.restore()
-        elif speaks:
+    if settings is not None:
+        run.restore()
+    with StopRequest() as stop, folder.lock() if speaks else contextlib.nullcontext():
+        if settings is None and speaks:
             folder.start(described, splits.vocabulary, overwrite)
         if speaks:
             notices.release()

@@ -13,7 +13,7 @@ import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import optax
@@ -28,13 +28,14 @@ from rnnjax.layers.combinators import Stack
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.language_model import LanguageModel
-from rnnjax.task import Batch, Count, NotNegative, OptionalSize, Positive, Rate, Size, Splits, Task, TrainConfig
+from rnnjax.task import Batch, Bounds, Count, NotNegative, OptionalSize, Positive, Rate, Size, Splits, Task, TrainConfig
 
 log = logging.getLogger("rnnjax")
 
 LAYERS = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
 WARMUP = 256
 """Characters that an evaluation stream reads before those that count."""
+MOST_LAYERS = 100
 SHORTEST_TEXT = 30
 """Characters, of which validation and test get three each."""
 
@@ -57,7 +58,7 @@ class Config(TrainConfig):
     """Cell of the recurrent layers."""
     units: Size = 320
     """Width of each recurrent layer."""
-    layers: Count = 1
+    layers: Annotated[int, Bounds(1, MOST_LAYERS)] = 1
     """Recurrent layers, one upon another."""
     embedding: OptionalSize = 0
     """Width of the character vectors; 0 feeds the characters one-hot."""

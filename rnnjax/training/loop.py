@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from rnnjax import atomic
-from rnnjax.errors import RunError
+from rnnjax.errors import InputError, RunError
 from rnnjax.metrics import HostSums, means, merge
 from rnnjax.models.summary import count_parameters, summary
 from rnnjax.task import Splits, Task, TrainConfig, num_epochs, patience
@@ -93,29 +93,32 @@ class Run:
         self.num_streams = len(first["inputs"])
 
     def restore(self) -> None:
-        """Go back to the newest whole checkpoint, or to the beginning where there is none.
+        """Go back to the newest whole checkpoint, or to the beginning where there is none. Nothing is changed yet.
 
         Raises:
+            InputError: there are checkpoints, and none is whole or fits the model.
             RunError: processes read different ones.
         """
         path = checkpoint.newest_whole(self.folder.checkpoints, log.warning)
+        if path is None and checkpoint.steps(self.folder.checkpoints):  # which a kill does not do
+            raise InputError(
+                f"--resume: expected a whole checkpoint in {self.folder.checkpoints}; all of them are broken. "
+                "Restore one, or start again with --overwrite."
+            )
         if path is not None:
             with self.folder.explain_config():
                 state, best, progress = checkpoint.restore(path, self._without_padding(self.state), self.best)
+                self.progress = Progress(**progress)
+                self.early_stopping = EarlyStopping(**self.progress.early_stopping)
             carry = self.devices.divide_state(state.carry)
             self.state = self.devices.copy(state._replace(carry=None))._replace(carry=carry)
             self.best = self.devices.copy(best)
-            self.progress = Progress(**progress)
-            self.early_stopping = EarlyStopping(**self.progress.early_stopping)
             self.saved_step = int(self.state.step)
         step = int(self.state.step)
-        if not self.devices.have_same(step):  # once all have answered, files may be dropped
+        if not self.devices.have_same(step):
             raise RunError(
                 f"{self.folder.path}: processes found different checkpoints. Share the folder between hosts."
             )
-        if self.devices.is_writer:
-            checkpoint.drop_after(self.folder.checkpoints, step)
-            self.folder.cut_metrics(step)
         log.info("resuming from %s", f"step {step}, epoch {self.progress.epoch}" if step else "the beginning")
 
     def train(self, stop: StopRequest) -> dict[str, Any]:
@@ -126,6 +129,9 @@ class Run:
             Stopped: a signal asked for it; a checkpoint is saved.
         """
         log.info("%s", summary(self.model, self.inputs))
+        if self.devices.is_writer:  # a killed run may have gone further than what it is resumed from
+            checkpoint.drop_after(self.folder.checkpoints, int(self.state.step))
+            self.folder.cut_metrics(int(self.state.step))
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0
         self.started = self.saved_at - self.progress.seconds
@@ -296,8 +302,10 @@ class Run:
             "parameters_sha256": {"best": parameters_sha256(self.best), "last": parameters_sha256(self.state.params)},
         }
         if self.devices.is_writer:
-            plot_history(self.folder.plot, f"{self.task.name} on {self.splits.dataset}", history, best_epoch)
-            atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
+            with self.folder.writing(self.folder.plot):
+                plot_history(self.folder.plot, f"{self.task.name} on {self.splits.dataset}", history, best_epoch)
+            with self.folder.writing(self.folder.results):
+                atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 
 

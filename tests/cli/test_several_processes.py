@@ -99,6 +99,7 @@ def test_two_processes_to_the_end(shelf: Path, tmp_path: Path) -> None:
     for name in ("test_loss", "val_loss"):
         assert results[name] == pytest.approx(expected[name], rel=1e-4)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["environment"]["devices"] == 4
+    assert not (tmp_path / "run" / ".lock").exists()
     assert list(pair.elsewhere.iterdir()) == []
 
 
