@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from rnnjax.cli import host, notices
 from rnnjax.errors import InputError, RunError
@@ -63,8 +63,10 @@ def _main(arguments: Sequence[str]) -> int:
             print("\nrnnjax COMMAND --help shows a command's options.")
             return 0
         if not arguments or arguments[0] not in COMMANDS:
-            came = repr(arguments[0]) if arguments else "none"
-            raise InputError(f"expected a command ({', '.join(COMMANDS)}); got {came}. rnnjax --help describes them.")
+            from rnnjax.cli.options import closest
+
+            came = f"{arguments[0]!r}.{closest(arguments[0], COMMANDS)}" if arguments else "none."
+            raise InputError(f"expected a command ({', '.join(COMMANDS)}); got {came} rnnjax --help describes them.")
         import_module(f"rnnjax.cli.{arguments[0]}").main(arguments[1:])
         sys.stdout.flush()
     except SystemExit as end:  # argparse has shown the help
@@ -81,13 +83,28 @@ def _main(arguments: Sequence[str]) -> int:
             raise
         return _fail("out of memory; try a smaller --batch-size or model", 1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the interpreter's own flush is quiet
+        _discard(sys.stdout)
         return 1
     except OSError as error:
+        _discard(sys.stdout)
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}; what was saved before is whole", 1)
     return 0
 
 
 def _fail(error: object, status: int) -> int:
-    print(f"rnnjax: {' '.join(str(error).split())}", file=sys.stderr)
+    # One line, whatever names are in it: also of control characters, and of bytes that are not UTF-8.
+    line = " ".join(str(error).split())
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+    try:
+        print(f"rnnjax: {line}", file=sys.stderr)
+    except OSError:  # the disk of the log is full, or nobody reads it any more
+        _discard(sys.stderr)
     return status
+
+
+def _discard(stream: TextIO) -> None:
+    """Where a stream takes nothing more, leave nothing in it for the interpreter's own flush to fail on."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rnnjax.cli import host, notices, runs
-from rnnjax.cli.options import Parser, convert
+from rnnjax.cli.options import Parser, convert, folder_name
 from rnnjax.task import Bounds, Count, Fraction, NotNegative
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ def make_parser() -> Parser:
         shown = "" if default is None else f" (default: {default})"
         parser.add_argument(name, type=convert(name, kind), default=default, metavar=metavar, help=text + shown)
 
-    add("--workdir", str, None, "DIR", "Run folder. (default: the newest character run under runs/)")
+    parser.add_argument(
+        "--workdir",
+        type=folder_name,
+        metavar="DIR",
+        help="Run folder. (default: the newest character run under runs/)",
+    )
     add(
         "--temperature",
         NotNegative,

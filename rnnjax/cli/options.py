@@ -2,7 +2,8 @@
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from rnnjax.errors import InputError
@@ -18,7 +19,27 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError."""
-        raise InputError(f"{message} ({self.prog} --help shows the options)")
+        unknown = [word.split("=")[0].rstrip(":,") for word in message.split() if word.startswith("--")]
+        known = self._option_string_actions
+        hint = next((closest(word, known) for word in unknown if word not in known), "")
+        raise InputError(f"{message}.{hint} {self.prog} --help shows the options.")
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """A question whether one of the known words was meant, where one is alike."""
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f" Did you mean {found[0]}?" if found else ""
+
+
+def folder_name(text: str) -> str:
+    """The name of a run folder, as it was given.
+
+    Raises:
+        InputError: it is empty, as that of a variable that is not set.
+    """
+    if not text:
+        raise InputError("--workdir: expected the name of a folder; got ''. Name one, or leave it out.")
+    return text
 
 
 def add_fields(parser: Parser, config: type, defaults: Mapping[str, Any], aliases: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rnnjax.cli import host, notices, runs
-from rnnjax.cli.options import Parser
+from rnnjax.cli.options import Parser, folder_name
 from rnnjax.errors import InputError
 
 BATCH_SIZE = 256
@@ -21,7 +21,10 @@ def make_parser() -> Parser:
         description="Print label and probability of a text, or of each line on standard input, separated by a tab.",
     )
     parser.add_argument(
-        "--workdir", metavar="DIR", help="Run folder. (default: the newest run of a classifier under runs/)"
+        "--workdir",
+        type=folder_name,
+        metavar="DIR",
+        help="Run folder. (default: the newest run of a classifier under runs/)",
     )
     parser.add_argument("--text", metavar="TEXT", help="The text to classify. (default: lines on standard input)")
     return parser

@@ -5,8 +5,9 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+from rnnjax.cli.options import closest
 from rnnjax.errors import InputError
 from rnnjax.tasks import TASKS
 
@@ -34,7 +35,9 @@ def get_task(name: str) -> "Task":
         InputError: there is none of this name.
     """
     if name not in TASKS:
-        raise InputError(f"--task: expected one of {', '.join(TASKS)}; got {name!r}. --list describes them.")
+        raise InputError(
+            f"--task: expected one of {', '.join(TASKS)}; got {name!r}.{closest(name, TASKS)} --list describes them."
+        )
     task: Task = importlib.import_module(f"rnnjax.tasks.{name}").TASK
     return task
 
@@ -51,7 +54,7 @@ def newest(accept: Callable[[dict[str, Any], Path], bool], wanted: str) -> Path:
             settings = json.loads(path.read_text(encoding="utf-8"))
             if settings["task"] in TASKS and accept(settings, path.parent):
                 found.append((datetime.datetime.fromisoformat(settings["created"]).astimezone(), path.parent))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     if not found:
         raise InputError(
@@ -91,11 +94,32 @@ def load_model(workdir: str | None, kind: str, notify: Callable[[str], None]) ->
         model = task.build(config, settings["info"])
         tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
         shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
-    path = checkpoint.newest_whole(folder.checkpoints, notify)
-    if path is None:
+        params = checkpoint.read_newest(folder.checkpoints, lambda path: checkpoint.restore_best(path, shapes), notify)
+    if params is None:
         raise InputError(
             f"--workdir {workdir}: expected a whole checkpoint in {folder.checkpoints}; found none. Train it again."
         )
     vocabulary = load_vocabulary(folder.vocabulary)
     with folder.explain_config():
-        return TrainedModel(model, checkpoint.restore_best(path, shapes), vocabulary, settings["info"])
+        check_fit(kind, settings["info"], vocabulary)
+    return TrainedModel(model, params, vocabulary, settings["info"])
+
+
+def check_fit(kind: str, info: dict[str, Any], vocabulary: Any) -> None:
+    """Hold what the commands read of `info` against their needs, and a vocabulary against both.
+
+    Raises:
+        ValueError, KeyError, InputError: they do not fit.
+    """
+    from rnnjax.data.vocabulary import CharacterVocabulary
+    from rnnjax.task import Bounds, Count, check_value
+
+    size, is_of_characters = len(vocabulary), isinstance(vocabulary, CharacterVocabulary)
+    if info["vocabulary_size"] != size or is_of_characters != (kind == "language model"):
+        raise ValueError(
+            f"tokenizer.json has {size} {'characters' if is_of_characters else 'words'}: that of another run"
+        )
+    if kind == "language model":
+        check_value("first", Annotated[int, Bounds(0, size - 1)], info["first"])
+    else:
+        check_value("max_length", Count, info["max_length"])

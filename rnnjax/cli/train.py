@@ -1,5 +1,6 @@
 """`rnnjax train`."""
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.util
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnnjax.cli import host, notices, runs
 from rnnjax.cli.groups import Group, plan
-from rnnjax.cli.options import Parser, add_fields, convert, flag, resolve_aliases
+from rnnjax.cli.options import Parser, add_fields, convert, flag, folder_name, resolve_aliases
 from rnnjax.errors import InputError
 from rnnjax.task import Count
 from rnnjax.tasks import TASKS
@@ -64,6 +65,8 @@ def main(arguments: Sequence[str]) -> None:
     chosen = resolve_aliases({key: value for key, value in given.items() if key not in CONTROLS}, task.aliases)
     options = {**preset, **chosen}
     for name in PATHS & options.keys():
+        if options[name] == "":
+            raise InputError(f"{flag(name)}: expected the name of a file or folder; got ''. Name one, or leave it out.")
         if options[name] not in (*DATASETS, None):  # a run is resumed from anywhere
             options[name] = os.path.abspath(os.path.expanduser(options[name]))
     workdir, resume, overwrite = given["workdir"], given["resume"], given["overwrite"]
@@ -87,6 +90,8 @@ def main(arguments: Sequence[str]) -> None:
             notices.release()
         log.info("%s: this run is finished; nothing to do", folder.path)
         return
+    if speaks and resume:
+        folder.check_idle()
     results = train(
         task, config, folder, settings, overwrite=overwrite, claim=workdir is None, speaks=speaks, origin=origin
     )
@@ -117,7 +122,7 @@ def make_parser(task: "Task | None" = None, preset: dict[str, Any] | None = None
     parser.add_argument("--config", metavar="FILE", help=(
         "Train again with the settings in the config.json of a run; options given beside it win."
     ))  # fmt: skip
-    parser.add_argument("--workdir", metavar="DIR", help="Run folder. (default: runs/NAME/DATE-TIME)")
+    parser.add_argument("--workdir", type=folder_name, metavar="DIR", help="Run folder. (default: runs/NAME/DATE-TIME)")
     parser.add_argument(
         "--resume", action="store_true", help="Go on with the run in --workdir, or with the newest run."
     )
@@ -354,11 +359,12 @@ def train(
     elif speaks and claim:
         folder = RunFolder.claim(folder.path)
     run = Run(task, config, splits, folder, devices)
-    with StopRequest() as stop:
-        if settings is not None:
-            run.restore()
-        elif speaks:
-            begin()
+    if settings is not None:
+        run.restore()
+    elif speaks:
+        begin()
+    with StopRequest() as stop, folder.lock() if speaks else contextlib.nullcontext():
+        if settings is None and speaks:
             folder.start(described, splits.vocabulary, overwrite)
         if speaks:
             notices.release()

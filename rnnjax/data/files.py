@@ -277,7 +277,7 @@ def _decoded(path: Path) -> str:
 def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name of NUL characters is no name
         _refuse(path, error)
 
 
@@ -288,10 +288,11 @@ def _bytes(path: Path) -> bytes:
         _refuse(path, error)
 
 
-def _refuse(path: Path, error: OSError) -> NoReturn:
+def _refuse(path: Path, error: OSError | ValueError) -> NoReturn:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         raise InputError(f"{path}: there is no such file or folder; check the name") from None
-    raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    reason = getattr(error, "strerror", None) or error
+    raise InputError(f"{path}: cannot be read ({reason}); check its permissions") from None
 
 
 def _shown(value: str) -> str:

@@ -144,7 +144,7 @@ def fingerprint_vectors(path: str | os.PathLike[str]) -> str:
         _check_file(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name of NUL characters is no name
         _refuse(path, error)
 
 
@@ -285,10 +285,12 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: expected a file of word vectors, got a folder or a pipe; name a file")
 
 
-def _refuse(path: Path, error: OSError) -> NoReturn:
+def _refuse(path: Path, error: OSError | ValueError) -> NoReturn:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         raise InputError(f"{path}: expected a file of word vectors; there is no such file. Check the name.") from None
-    raise InputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
+    raise InputError(
+        f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); check its permissions"
+    ) from None
 
 
 def _shown(value: bytes) -> str:

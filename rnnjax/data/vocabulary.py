@@ -292,7 +292,7 @@ def _read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{path}: expected a vocabulary, but there is no such file; {_MEND}") from None
     except OSError as error:
         raise InputError(f"{path}: the vocabulary cannot be read ({error.strerror}); check the permissions") from None
-    except ValueError:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError):  # not JSON, or not UTF-8
         raise InputError(
             f"{path}: expected a vocabulary as JSON, but the file is broken or cut short; {_MEND}"
         ) from None

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import optax
@@ -30,7 +30,7 @@ from rnnjax.metrics import Sums, masked_sum, per_token
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import (
     Batch,
-    Count,
+    Bounds,
     NotNegative,
     OptionalSize,
     Positive,
@@ -47,6 +47,7 @@ log = logging.getLogger("rnnjax")
 LAYERS = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
 WARMUP = 256
 """Characters that an evaluation stream reads before those that count."""
+MOST_LAYERS = 100
 SHORTEST_TEXT = 30
 """Characters, of which validation and test get three each."""
 
@@ -64,7 +65,7 @@ class Config(TrainConfig):
     """Cell of the recurrent layers."""
     units: Size = 320
     """Width of each recurrent layer."""
-    layers: Count = 1
+    layers: Annotated[int, Bounds(1, MOST_LAYERS)] = 1
     """Recurrent layers, one upon another."""
     embedding: OptionalSize = 0
     """Width of the character vectors; 0 feeds the characters one-hot."""

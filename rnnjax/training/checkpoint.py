@@ -7,6 +7,7 @@ does not verify content, so the sums are checked before anything is restored, an
 they differ.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -41,19 +42,18 @@ def save(folder: Path, step: int, state: Any, best: Any, progress: dict[str, Any
     Raises:
         RunError: it could not be written; the checkpoints before it are as they were.
     """
-    temporary = folder / f".{step:08d}"
+    temporary = folder / f".{_name(step)}"
     try:
         folder.mkdir(exist_ok=True)
-        for leftover in folder.glob(".*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _remove_hidden(folder)
         # Asked beforehand, since on a full disk Orbax fills the terminal with the tracebacks of its threads.
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves((state, best))) + SPARE_BYTES
         if (free := shutil.disk_usage(folder).free) < needed:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needed:,} bytes needed, {free:,} free")
         _write(temporary, state, best, progress)
-        target = folder / f"{step:08d}"
+        target = folder / _name(step)
         if target.exists():  # this step again, after falling back to an earlier checkpoint: the one here was not whole
-            shutil.rmtree(target)
+            _remove(target)
         temporary.rename(target)
         _sync(folder)
     except Exception as error:  # Orbax shows a full disk as any of several types
@@ -62,8 +62,9 @@ def save(folder: Path, step: int, state: Any, best: Any, progress: dict[str, Any
             f"{folder}: the checkpoint of step {step} cannot be written ({first_line(error)}); "
             "what was saved before is whole. Make room, and --resume."
         ) from error
-    for old in steps(folder)[:-KEPT]:
-        shutil.rmtree(folder / f"{old:08d}", ignore_errors=True)
+    with contextlib.suppress(OSError):  # more stay than are needed
+        for old in steps(folder)[:-KEPT]:
+            _remove(folder / _name(old))
 
 
 def _write(temporary: Path, state: Any, best: Any, progress: dict[str, Any]) -> None:
@@ -83,39 +84,82 @@ def _write(temporary: Path, state: Any, best: Any, progress: dict[str, Any]) -> 
 
 def steps(folder: Path) -> list[int]:
     """Steps of the checkpoints in a folder, oldest first."""
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit())
+    names = [path.name for path in folder.glob("[0-9]*") if path.name.isascii() and path.name.isdigit()]
+    return sorted(int(name) for name in names if name == _name(int(name)))
 
 
 def newest_whole(folder: Path, notify: Callable[[str], None]) -> Path | None:
     """The newest checkpoint whose files are as they were written; a notice for each newer one that is not."""
-    for step in reversed(steps(folder)):
-        path = folder / f"{step:08d}"
+    broken: set[int] = set()
+    while found := [step for step in steps(folder) if step not in broken]:
+        path = folder / _name(found[-1])
         fault = find_fault(path)
         if fault is None:
             return path
-        notify(f"{path}: {fault}; looking for the checkpoint before it")
+        if os.path.lexists(path):  # otherwise a run that goes on has removed it meanwhile
+            broken.add(found[-1])
+            notify(f"{path}: {fault}; looking for the checkpoint before it")
     return None
 
 
+def read_newest(folder: Path, read: Callable[[Path], Any], notify: Callable[[str], None]) -> Any:
+    """What `read` makes of the newest whole checkpoint, also while a run goes on; None where there is none."""
+    while True:
+        path = newest_whole(folder, notify)
+        try:
+            return None if path is None else read(path)
+        except Exception:
+            if path is None or os.path.lexists(path):
+                raise  # otherwise the run has removed it meanwhile, and has written newer ones
+
+
 def drop_after(folder: Path, step: int) -> None:
-    """Remove the checkpoints past `step`, which a run that went back to it will write anew."""
+    """Remove the checkpoints past `step`, which a run that went back to it will write anew, and what a kill left."""
+    _remove_hidden(folder)
     for later in steps(folder):
         if later > step:
-            shutil.rmtree(folder / f"{later:08d}", ignore_errors=True)
+            _remove(folder / _name(later))
+
+
+def _name(step: int) -> str:
+    return f"{step:08d}"
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint in one step: whoever reads it meanwhile finds it whole or not there."""
+    hidden = path.with_name(f".{path.name}.old")
+    _delete(hidden)
+    path.rename(hidden)
+    _delete(hidden)
+
+
+def _remove_hidden(folder: Path) -> None:
+    for leftover in folder.glob(".*"):
+        _delete(leftover)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def find_fault(path: Path) -> str | None:
     """What is wrong with a checkpoint's files, None where they match the manifest."""
     try:
         sums = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        files = {str(file.relative_to(path)) for file in _files(path)} - {"manifest.json"}
+        if missing := sums.keys() - files:
+            return f"{min(missing)!r} is missing"
+        if files - sums.keys():
+            return "there are files that the manifest does not name"
         for name, expected in sums.items():
             if _sha256(path / name) != expected:
                 return f"{name} is not as it was written"
-        if set(sums) != {str(file.relative_to(path)) for file in _files(path)} - {"manifest.json"}:
-            return "there are files that the manifest does not name"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         return f"it cannot be read ({error})"
     return None
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import errno
 import itertools
 import json
 import os
@@ -14,7 +15,8 @@ from typing import Any
 
 import rnnjax
 from rnnjax import atomic
-from rnnjax.errors import InputError
+from rnnjax.errors import InputError, RunError
+from rnnjax.training import lock
 
 TRACKED_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "regex")
 CONFIG_KEYS = {"task": str, "config": dict, "info": dict, "dataset": str, "fingerprint": str, "environment": dict}
@@ -62,20 +64,32 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run here went to its end."""
-        return self.results.exists()
+        """Whether the run here went to its end, and its results can be read: broken ones are written anew."""
+        try:
+            return isinstance(json.loads(self.results.read_text(encoding="utf-8")), dict)
+        except (OSError, ValueError, RecursionError):
+            return False
 
     def check_new(self, overwrite: bool) -> None:
         """Hold this folder, without making it, against what a run that starts needs.
 
         Raises:
-            InputError: it holds a run and `overwrite` is not asked for, or it cannot be made or written.
+            InputError: it holds a run and `overwrite` is not asked for, another process trains in it, or it cannot be
+                made or written.
         """
+        self.check_idle()
+        self._check_new(overwrite)
+
+    def check_idle(self) -> None:
+        """Raise InputError where another process trains in this folder."""
+        lock.check_free(self.path)
+
+    def _check_new(self, overwrite: bool) -> None:
         with self._explain():
             if self.holds_run and not overwrite:
+                options = "--resume or --overwrite" if self.config.exists() or self.group.exists() else "--overwrite"
                 raise InputError(
-                    f"--workdir {self.path}: expected a folder without a run; it holds one. "
-                    "Add --resume or --overwrite."
+                    f"--workdir {self.path}: expected a folder without a run; it holds one. Add {options}."
                 )
             self.check_writable()
 
@@ -106,13 +120,27 @@ class RunFolder:
                     folder = cls(f"{path}-{number}")
         raise AssertionError
 
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the folder, and keep other processes from training in it (see `lock`).
+
+        Raises:
+            InputError: another process trains in it, or it cannot be made or written.
+        """
+        with contextlib.ExitStack() as stack:
+            with self._explain():
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock.held(self.path))
+                atomic.remove_leftovers(self.path)
+            yield
+
     def start(self, settings: Mapping[str, Any], vocabulary: Any, overwrite: bool) -> None:
         """Make the folder, with `overwrite` clear away an earlier run, and write what a run starts with.
 
         Raises:
             InputError: the folder cannot be written, or holds a run that is not to be written over.
         """
-        self.check_new(overwrite)  # again: another run may have started here while the data were read
+        self._check_new(overwrite)  # again: another run may have been here while the data were read
         with self._explain():
             self.path.mkdir(parents=True, exist_ok=True)
             self.clear()
@@ -124,6 +152,8 @@ class RunFolder:
         try:
             yield
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _failed(self.path, error, "start again") from error
             raise InputError(
                 f"--workdir {self.path}: expected a folder that can be written; {error.strerror or error}. "
                 "Name another."
@@ -137,7 +167,9 @@ class RunFolder:
         for file in (self.confusion, self.mistakes):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
-        if self.checkpoints.exists():  # which may be a link to another disk
+        if not self.checkpoints.is_dir():
+            self.checkpoints.unlink(missing_ok=True)
+        else:  # or a link to one on another disk
             for entry in self.checkpoints.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
@@ -156,9 +188,8 @@ class RunFolder:
                     f"--workdir {self.path}: expected a run folder; there is no such folder. Train one first."
                 )
             if not self.config.exists():
-                raise InputError(
-                    f"--workdir {self.path}: expected a run folder; it holds no config.json. Train one first."
-                )
+                mend = "Start it again with --overwrite" if self.holds_run else "Train one first"
+                raise InputError(f"--workdir {self.path}: expected a run folder; it holds no config.json. {mend}.")
         except OSError as error:
             raise InputError(
                 f"--workdir {self.path}: expected a run folder; {error.strerror}. Name another."
@@ -175,7 +206,11 @@ class RunFolder:
         """Turn what a broken config.json leads to within into an InputError that names it."""
         try:
             yield
-        except (InputError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except Exception as error:  # what is wrong in it shows as any of a dozen types, but not as these two
+            if isinstance(error, MemoryError) or (
+                isinstance(error, RuntimeError) and not isinstance(error, RecursionError)
+            ):
+                raise
             raise InputError(
                 f"{self.config}: expected the configuration of a run; cannot use it ({type(error).__name__}: {error}). "
                 "Restore it, or train again."
@@ -183,7 +218,7 @@ class RunFolder:
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl; it is on its way to the disk when this returns."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        with self.writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -213,19 +248,34 @@ class RunFolder:
             ) from error
         return results
 
+    @contextlib.contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """Turn a failure to write a file into a RunError that names it."""
+        try:
+            yield
+        except OSError as error:
+            raise _failed(path, error, "--resume") from error
+
     def cut_metrics(self, step: int) -> None:
         """Drop lines past `step`, and a last line that a kill tore."""
         if not self.metrics.exists():
             return
         kept = []
-        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and record.get("step", 0) <= step:
-                kept.append(line + "\n")
-        atomic.write_text(self.metrics, "".join(kept))
+        with self.writing(self.metrics):
+            for line in self.metrics.read_bytes().split(b"\n"):
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(record, dict) and isinstance(record.get("step"), int) and record["step"] <= step:
+                    kept.append(line + b"\n")
+            atomic.write_bytes(self.metrics, b"".join(kept))
+
+
+def _failed(path: Path, error: OSError, mend: str) -> RunError:
+    return RunError(
+        f"{path}: cannot be written ({error.strerror or error}); what was saved before is whole. Make room, and {mend}."
+    )
 
 
 def read_lines(path: Path, kinds: Kinds) -> list[dict[str, Any]]:

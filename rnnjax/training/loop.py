@@ -119,29 +119,32 @@ class Run:
         return value
 
     def restore(self) -> None:
-        """Go back to the newest whole checkpoint, or to the beginning where there is none.
+        """Go back to the newest whole checkpoint, or to the beginning where there is none. Nothing is changed yet.
 
         Raises:
+            InputError: there are checkpoints, and none is whole or fits the model.
             RunError: processes read different ones.
         """
         path = checkpoint.newest_whole(self.folder.checkpoints, log.warning)
+        if path is None and checkpoint.steps(self.folder.checkpoints):  # which a kill does not do
+            raise InputError(
+                f"--resume: expected a whole checkpoint in {self.folder.checkpoints}; all of them are broken. "
+                "Restore one, or start again with --overwrite."
+            )
         if path is not None:
             with self.folder.explain_config():
                 state, best, progress = checkpoint.restore(path, self._without_padding(self.state), self.best)
+                self.progress = Progress(**progress)
+                self.early_stopping = EarlyStopping(**self.progress.early_stopping)
             carry = self.devices.divide_state(state.carry)
             self.state = self.devices.copy(state._replace(carry=None))._replace(carry=carry)
             self.best = self.devices.copy(best)
-            self.progress = Progress(**progress)
-            self.early_stopping = EarlyStopping(**self.progress.early_stopping)
             self.saved_step = int(self.state.step)
         step = int(self.state.step)
-        if not self.devices.have_same(step):  # once all have answered, files may be dropped
+        if not self.devices.have_same(step):
             raise RunError(
                 f"{self.folder.path}: processes found different checkpoints. Share the folder between hosts."
             )
-        if self.devices.is_writer:
-            checkpoint.drop_after(self.folder.checkpoints, step)
-            self.folder.cut_metrics(step)
         log.info("resuming from %s", f"step {step}, epoch {self.progress.epoch}" if step else "the beginning")
 
     def train(self, stop: StopRequest) -> dict[str, Any]:
@@ -152,6 +155,9 @@ class Run:
             Stopped: a signal asked for it; a checkpoint is saved.
         """
         log.info("%s", summary(self.model, self.inputs))
+        if self.devices.is_writer:  # a killed run may have gone further than what it is resumed from
+            checkpoint.drop_after(self.folder.checkpoints, int(self.state.step))
+            self.folder.cut_metrics(int(self.state.step))
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0
         self.started = self.saved_at - self.progress.seconds
@@ -384,10 +390,13 @@ class Run:
         }
         if self.devices.is_writer:
             title = f"{self.task.name} on {self.splits.dataset}"
-            plot_history(self.folder.plot, title, history, best_epoch, list(self.measured(kept["validation"])))
+            with self.folder.writing(self.folder.plot):
+                plot_history(self.folder.plot, title, history, best_epoch, list(self.measured(kept["validation"])))
             if examination is not None:
-                examination.write(self.folder, f"{title}: test split")
-            atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
+                with self.folder.writing(self.folder.confusion):
+                    examination.write(self.folder, f"{title}: test split")
+            with self.folder.writing(self.folder.results):
+                atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 
 

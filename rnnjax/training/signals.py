@@ -38,5 +38,7 @@ class StopRequest:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:
+            name = signal.Signals(number).name
+            os.write(2, f"rnnjax: stopped by a second signal, {name}; nothing more is saved\n".encode())
             os._exit(128 + number)
         self.number = number

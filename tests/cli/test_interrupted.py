@@ -104,6 +104,51 @@ def test_stopped_while_it_starts(number: signal.Signals, shelf: Path, tmp_path: 
         assert "Traceback" not in err
 
 
+SLOW_SAVE = """
+import sys, time
+from rnnjax import cli
+from rnnjax.training import checkpoint
+write, written = checkpoint._write, []
+def slow(temporary, *rest):
+    write(temporary, *rest)
+    written.append(1)
+    if len(written) > 2:
+        print("writing", flush=True)
+        time.sleep(100)
+checkpoint._write = slow
+cli.script("train")
+"""
+
+
+def test_a_second_signal_ends_at_once_and_the_last_checkpoint_is_whole(
+    shelf: Path, tmp_path: Path, invoke: Any
+) -> None:
+    run = tmp_path / "run"
+    line = [word.format(shelf=shelf) for word in LINES["char"]]
+    line += ["--task", "char", "--units", "4", "--epochs", "100000", "--workdir", str(run)]
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_SAVE, *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        before = names(run)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the checkpoint
+            process.wait(1)
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        _, err = process.communicate(timeout=20)
+        assert time.monotonic() - begun < 5
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "rnnjax: stopped by a second signal, SIGINT; nothing more is saved"
+    assert "Traceback" not in err
+    assert names(run) == before
+    assert len(before) == 2
+    assert len(list((run / "checkpoints").glob(".*"))) == 1
+    ended = invoke("generate", "--workdir", run, "--length", "3")
+    assert (ended.status, ended.err) == (0, "")
+
+
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     text = "It was a dark and stormy night; the rain fell in torrents. " * 20
     command = [sys.executable, ROOT / "train.py", "--task", "char", "--text", "/dev/stdin", "--units", "4"]

@@ -104,6 +104,7 @@ def test_two_processes_to_the_end(shelf: Path, tmp_path: Path) -> None:
         mistakes = [json.loads(line) for line in (tmp_path / folder / "mistakes.jsonl").read_text().splitlines()]
         assert len(mistakes) == round(7 * (1 - expected["test_accuracy"]))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["environment"]["devices"] == 4
+    assert not (tmp_path / "run" / ".lock").exists()
     assert list(pair.elsewhere.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -186,15 +187,13 @@ def test_overwrite_starts_again(invoke: Any, copied: Any, imdb_run: Path, shelf:
 def test_resume_without_checkpoints_begins_again_and_ends_the_same(invoke: Any, copied: Any, imdb_run: Path) -> None:
     run = copied(imdb_run)
     (run / "results.json").unlink()
-    for path in (run / "checkpoints").iterdir():
-        manifest = path / "manifest.json"
-        manifest.write_bytes(manifest.read_bytes()[:-9])
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints" / ".00000004").mkdir(parents=True)
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"step": 99, "ep')  # as a kill would leave it
     ended = invoke("train", "--task", "imdb", "--resume", "--workdir", run)
     assert ended.status == 0
-    assert "looking for the checkpoint before it" in ended.err
-    assert "the beginning" in ended.err
+    assert "resuming from the beginning" in ended.err
     assert sha256(run) == sha256(imdb_run)
 
     def without_seconds(run: Path) -> list[dict[str, Any]]:
@@ -202,6 +201,18 @@ def test_resume_without_checkpoints_begins_again_and_ends_the_same(invoke: Any, 
         return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
     assert without_seconds(run) == without_seconds(imdb_run)
+
+
+def test_broken_results_are_written_anew(invoke: Any, copied: Any, imdb_run: Path) -> None:
+    run = copied(imdb_run)
+    (run / "results.json").write_text('{"task": "im')
+    ended = invoke("train", "--resume", "--workdir", run)
+    assert ended.status == 0, ended.err
+    for results in (json.loads(ended.out), json.loads((run / "results.json").read_text())):
+        assert {**results, "train_seconds": 0} == {
+            **json.loads((imdb_run / "results.json").read_text()),
+            "train_seconds": 0,
+        }
 
 
 def test_training_on_odd_labels(invoke: Any, tmp_path: Path, cwd: Path) -> None:
@@ -218,24 +229,6 @@ def test_training_on_odd_labels(invoke: Any, tmp_path: Path, cwd: Path) -> None:
         ended = invoke("predict", "--workdir", "run", "--text", f"Word{i} and MORE")
         assert ended.status == 0
         assert ended.out.split("\t")[0] == label
-
-
-def test_diverging_run_fails_in_one_line(invoke: Any, cwd: Path, shelf: Path) -> None:
-    ended = invoke(
-        *IMDB, "--dataset", shelf / "two.csv", "--workdir", "run", "--learning-rate", "1e38", "--cell", "simple"
-    )
-    assert ended.status == 1
-    assert "--learning-rate" in ended.err.splitlines()[-1]
-    assert "Traceback" not in ended.err
-    assert not Path("run", "results.json").exists()
-
-
-def test_a_full_disk_fails_in_one_line(invoke: Any, cwd: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "SPARE_BYTES", 1 << 60)
-    ended = invoke(*IMDB, "--dataset", shelf / "two.csv", "--workdir", "run")
-    assert ended.status == 1
-    assert "No space left on device" in ended.err.splitlines()[-1]
-    assert "Traceback" not in ended.err
 
 
 def test_no_data_and_no_network_takes_the_sample_and_says_so(

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,88 @@ def test_broken_ones_are_passed_over_with_a_notice(damage, folder):
     same(checkpoint.restore(path, make_state(0), make_state(0).params).state, make_state(2))
 
 
+HARMS = {
+    "flipped": lambda content: (
+        bytes([*content[: len(content) // 2], content[len(content) // 2] ^ 4]) + content[len(content) // 2 + 1 :]
+    ),
+    "cut": lambda content: content[:-1],
+    "longer": lambda content: content + b"\0",
+    "emptied": lambda content: b"",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_harm_to_any_file_is_found(harm, folder):
+    path = folder / "00000003"
+    files = [file for file in path.rglob("*") if file.is_file()]
+    assert {file.name for file in files} >= {"manifest.json", "progress.json", "shapes.json"}
+    for file in files:
+        content = file.read_bytes()
+        assert content, f"{file} is empty: it can only be longer"
+        file.write_bytes(HARMS[harm](content))
+        notices = []
+        assert checkpoint.newest_whole(folder, notices.append) == folder / "00000002", file
+        assert len(notices) == 1
+        file.write_bytes(content)
+        assert checkpoint.find_fault(path) is None
+        file.unlink()
+        assert f"{file.name}" in checkpoint.find_fault(path)
+        file.write_bytes(content)
+
+
+def test_a_flip_anywhere_in_the_manifest_is_found(folder):
+    manifest = folder / "00000003" / "manifest.json"
+    content = manifest.read_bytes()
+    for place in range(0, len(content), 11):
+        for bit in (1, 4, 32):
+            manifest.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            assert checkpoint.find_fault(folder / "00000003"), (place, bit)
+
+
+def test_names_that_are_no_steps(folder):
+    for name in ("4", "000000004", "00000004x", "0000000\N{SUPERSCRIPT FOUR}", "0000000\N{ARABIC-INDIC DIGIT FOUR}"):
+        (folder / name).mkdir()
+    assert checkpoint.steps(folder) == [2, 3]
+    (folder / "00000009").symlink_to("nowhere")
+    notices = []
+    assert checkpoint.newest_whole(folder, notices.append) == folder / "00000003"
+    assert len(notices) == 1
+
+
+def test_one_that_is_removed_while_it_is_read(folder, monkeypatch):
+    """A run goes on beside it: its newer checkpoints are read, and nothing is said of one that has gone."""
+    find_fault, looked = checkpoint.find_fault, []
+
+    def look(path: Path) -> str | None:
+        looked.append(path.name)
+        if len(looked) == 1:
+            for step in (4, 5):
+                checkpoint.save(folder, step, make_state(step), make_state(step).params, PROGRESS)
+        return find_fault(path)
+
+    read = []
+
+    def restore(path: Path) -> Any:
+        read.append(path.name)
+        if len(read) == 1:
+            for step in (6, 7):
+                checkpoint.save(folder, step, make_state(step), make_state(step).params, PROGRESS)
+        return checkpoint.restore_best(path, make_state(0).params)
+
+    monkeypatch.setattr(checkpoint, "find_fault", look)
+    same(checkpoint.read_newest(folder, restore, pytest.fail), make_state(7).params)
+    assert looked == ["00000003", "00000005", "00000007"]
+    assert read == ["00000005", "00000007"]
+
+
+def test_what_cannot_be_read_though_it_is_there(folder):
+    with pytest.raises(ValueError, match="kernel"):
+        checkpoint.read_newest(
+            folder, lambda path: checkpoint.restore_best(path, make_state(0, units=5).params), pytest.fail
+        )
+    assert checkpoint.read_newest(folder / "absent", pytest.fail, pytest.fail) is None
+
+
 def test_every_file_is_in_the_manifest(folder):
     path = folder / "00000003"
     files = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
@@ -122,6 +205,7 @@ def test_what_a_desktop_leaves_is_no_fault(folder):
 def test_what_a_kill_left_is_no_checkpoint_and_is_cleared_away(folder):
     (folder / ".00000004" / "state").mkdir(parents=True)
     (folder / ".00000004" / "manifest.json").write_text("{}")
+    (folder / ".00000001.old").mkdir()
     assert checkpoint.newest_whole(folder, pytest.fail) == folder / "00000003"
     checkpoint.save(folder, 4, make_state(4), make_state(4).params, PROGRESS)
     assert sorted(path.name for path in folder.iterdir()) == ["00000003", "00000004"]
