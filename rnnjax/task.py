@@ -82,6 +82,9 @@ class TrainConfig:
     patience: OptionalCount | Literal["auto"] = 3
     """Stop after this many epochs without a lower val_loss; 0 never stops early; auto: 3, or as many as make 450 steps
     where the data are small. The best weights are kept anyway."""
+    diagnose: bool = False
+    """After each epoch write gradients by time step and by parameter, saturated gates and dead units, on one batch of
+    training data without dropout, into diagnosis.jsonl and diagnosis.png. Training stays the same to the bit."""
 
     def __post_init__(self) -> None:
         """Hold every value against its type.
@@ -174,7 +177,8 @@ class Splits:
     test: Source | None
     info: Mapping[str, Any]
     """What `build` needs besides the settings (sizes, class names); goes into config.json."""
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
+    """None where there is no text."""
     initial: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """Parameters that start from values of the data's, by their paths: {"embedding/embedding": table}."""
 

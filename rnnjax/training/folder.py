@@ -31,6 +31,8 @@ class RunFolder:
         self.vocabulary = self.path / "tokenizer.json"
         self.metrics = self.path / "metrics.jsonl"
         self.plot = self.path / "history.png"
+        self.diagnosis = self.path / "diagnosis.jsonl"
+        self.diagnosis_plot = self.path / "diagnosis.png"
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"
 
@@ -98,7 +100,8 @@ class RunFolder:
         with self._explain():
             self.path.mkdir(parents=True, exist_ok=True)
             self._clear()
-            vocabulary.save(self.vocabulary)
+            if vocabulary is not None:
+                vocabulary.save(self.vocabulary)
             atomic.write_text(self.config, json.dumps(settings, indent=2) + "\n")
 
     @contextlib.contextmanager
@@ -113,7 +116,9 @@ class RunFolder:
 
     def _clear(self) -> None:
         # The configuration goes first: without it what is left is no run, should this be cut short.
-        for file in (self.config, self.results, self.metrics, self.plot, self.vocabulary):
+        for file in (
+            self.config, self.results, self.metrics, self.plot, self.vocabulary, self.diagnosis, self.diagnosis_plot
+        ):  # fmt: skip
             file.unlink(missing_ok=True)
         if self.checkpoints.exists():  # which may be a link to another disk
             for entry in self.checkpoints.iterdir():
@@ -165,18 +170,21 @@ class RunFolder:
             file.write(json.dumps(record) + "\n")
 
     def cut_metrics(self, step: int) -> None:
-        """Drop lines past `step`, and a last line that a kill tore."""
-        if not self.metrics.exists():
-            return
+        """Drop lines past `step`, and a last line that a kill tore; of the diagnosis too."""
+        for path in (self.metrics, self.diagnosis):
+            if path.exists():
+                self._cut(path, step)
+
+    def _cut(self, path: Path, step: int) -> None:
         kept = []
-        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
             except ValueError:
                 continue
             if isinstance(record, dict) and record.get("step", 0) <= step:
                 kept.append(line + "\n")
-        atomic.write_text(self.metrics, "".join(kept))
+        atomic.write_text(path, "".join(kept))
 
 
 def run_settings(task: str, config: Mapping[str, Any], info: Mapping[str, Any], dataset: str, fingerprint: str) -> dict:
