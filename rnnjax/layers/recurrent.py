@@ -317,7 +317,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
         """
         x, *rest = inputs
         steps = Steps(pre_activations(cell, x, constants), *rest)
-        shifts = self.get_variable("perturbations", "states", None)  # [T, B, H] for each part of the state
+        shifts: Any = self.get_variable("perturbations", "states", None)  # [T, B, H] for each part of the state
 
         def body(cell: Cell, state: State, fresh: State, constants: Constants, given: tuple[Steps, State]) -> Any:
             step, shift = given

@@ -18,11 +18,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from rnnjax.cells.lstm import GATES
 from rnnjax.data.batching import Batches, Examples
 from rnnjax.errors import InputError
 from rnnjax.layers.recurrent import GRU, IRNN, LSTM, SimpleRNN
@@ -54,9 +56,9 @@ HELD_OUT = {"validation": 2_000, "test": 10_000}
 class Config(TrainConfig):
     """Settings of the adding problem."""
 
-    epochs: Count | Literal["auto"] = 30
+    epochs: Count | Literal["auto"] = 10
     """Most passes over 12,800 examples, which are new ones in each epoch."""
-    batch_size: Size = 128
+    batch_size: Size = 64
     """Sequences in one step."""
     learning_rate: Positive = 5e-3
     """Step size at the start."""
@@ -134,18 +136,25 @@ class Generated:
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """One recurrent layer, and one number made of its last output.
 
-    The gates start so that they keep about 1 - 1/T of the state a step (Tallec and Ollivier 2018), as far as there are
-    gates: with Keras's biases a number is forgotten long before the gradient that would teach the cell to keep it.
+    Gates start so that they remember for about T steps and let in as much as they forget (Tallec and Ollivier 2018):
+    with Keras's biases a number is forgotten long before the gradient that would teach the cell to keep it.
     """
-    remembering = math.log(config.length)
     layers: dict[str, Callable[..., nn.Module]] = {
-        "lstm": functools.partial(LSTM, forget_bias=remembering),
-        "gru": functools.partial(GRU, update_bias=remembering),
+        "lstm": functools.partial(LSTM, forget_bias=0.0, bias_init=functools.partial(remembering_bias, config.length)),
+        "gru": functools.partial(GRU, update_bias=math.log(config.length)),
         "simple": SimpleRNN,
         "irnn": IRNN,
     }
     layer = layers[config.cell](config.units, return_sequences=False, matmul_dtype=config.matmul_dtype)
     return SequenceRegressor(layer, config.matmul_dtype)
+
+
+def remembering_bias(length: int, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Biases of an LSTM whose units remember for 1 to T steps: log(u) in the forget, -log(u) in the input gate."""
+    features = shape[0] // len(GATES)
+    bias = jnp.log(jax.random.uniform(key, (features,), dtype, 1, max(length - 1, 1)))
+    values = {"input": -bias, "forget": bias}
+    return jnp.concatenate([values.get(name, jnp.zeros_like(bias)) for name in GATES])
 
 
 def loss(answers: Float[Array, "B"], batch: Batch) -> Sums:
