@@ -4,7 +4,7 @@
     python benchmarks/scores.py imdb-single char   # these, again where their run folders are gone
     python benchmarks/scores.py --table            # only the table, from scores.json
 
-Runs lie in runs/scores/ENTRY/SEED; finished ones are not trained again, interrupted ones are resumed.
+Runs lie in runs/scores/ENTRY (`train.py --seeds`); finished ones are not trained again, interrupted ones are resumed.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from rnnjax.cli import groups
 
 ROOT = Path(__file__).resolve().parent.parent
 SCORES = ROOT / "benchmarks" / "scores.json"
@@ -32,22 +34,29 @@ class Entry(NamedTuple):
     metric: str
     claim: str
     goal: float
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: int = 3
 
 
 TUTORIAL = ".8552 (the tutorial, one run)"
 CHAR = "1.8286 (the tutorial); 1.4697 (nanoGPT, a transformer of 10.6 M)"
 ENTRIES = {
-    "imdb-single": Entry("IMDB, LSTM 64", "--task imdb", "test_accuracy", TUTORIAL, 0.855),
-    "imdb-stacked": Entry("IMDB, LSTM 64 and 32", "--task imdb --model stacked", "test_accuracy", "none", 0.85, (0,)),
+    "imdb-single": Entry("IMDB, LSTM 64", "--task imdb", "test_accuracy", TUTORIAL, 0.855, 5),
+    "imdb-stacked": Entry("IMDB, LSTM 64 and 32", "--task imdb --model stacked", "test_accuracy", "none", 0.85, 1),
     "imdb-bidirectional": Entry(
-        "IMDB, LSTM 64 both ways", "--task imdb --model bidirectional", "test_accuracy", "none", 0.85, (0,)
+        "IMDB, LSTM 64 both ways", "--task imdb --model bidirectional", "test_accuracy", "none", 0.85, 1
     ),
-    "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85, (0,)),
+    "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85, 1),
     "imdb-builtin": Entry("built-in reviews, LSTM 64", "--task imdb --dataset builtin", "test_accuracy", "none", 0.90),
-    "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, (0,)),
-    "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, (0,)),
+    "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, 1),
+    "addition": Entry(
+        "addition, 3 digits", "--task addition", "test_exact", ".99 of characters (Keras, 100 epochs)", 0.98
+    ),
+    "adding": Entry("adding problem, T = 200, LSTM 64", "--task adding", "test_loss", "0.1667 without memory", 0.01, 1),
+    "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, 1),
 }
+
+GENERATED = ("--dataset builtin", "--task addition", "--task adding")
+"""Options that mean data which are not read."""
 
 
 def main() -> None:
@@ -63,7 +72,8 @@ def main() -> None:
             ordered = {key: scores[key] for key in ENTRIES if key in scores}
             SCORES.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
     write_into_readme("scores", table(scores))
-    character_run = ROOT / "runs" / "scores" / "char" / "0"
+    write_into_readme("seeds", seeds_table(scores))
+    character_run = ROOT / "runs" / "scores" / "char" / "seed=0"
     if (character_run / "results.json").exists():
         command = [sys.executable, "generate.py", *SAMPLE, "--workdir", str(character_run)]
         text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8").stdout
@@ -89,19 +99,27 @@ def marks(name: str) -> tuple[str, str]:
 
 def measure(name: str, entry: Entry, data_dir: str | None) -> dict:
     """Train with each seed, and collect the results."""
-    runs = []
-    for seed in entry.seeds:
-        folder = ROOT / "runs" / "scores" / name / str(seed)
-        command = [sys.executable, "train.py", *entry.options.split(), "--seed", str(seed), "--workdir", str(folder)]
-        command += ["--data-dir", data_dir] if data_dir else []
-        command += ["--resume"] if (folder / "config.json").exists() else []
-        print(" ".join(command), flush=True)
-        subprocess.run(command, cwd=ROOT, check=True)
-        runs.append(json.loads((folder / "results.json").read_text()))
-    if ("builtin" in entry.options) != (runs[0]["dataset"] == "builtin"):
+    folder = ROOT / "runs" / "scores" / name
+    command = [
+        sys.executable,
+        "train.py",
+        *entry.options.split(),
+        "--seeds",
+        str(entry.seeds),
+        "--workdir",
+        str(folder),
+    ]
+    command += ["--data-dir", data_dir] if data_dir else []
+    command += ["--resume"] if (folder / "group.json").exists() else []
+    print(" ".join(command), flush=True)
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    seeds = [folder / f"seed={seed}" for seed in range(entry.seeds)]
+    runs = [json.loads((run / "results.json").read_text()) for run in seeds]
+    (summary,) = json.loads((folder / "summary.json").read_text())["runs"]
+    if any(word in entry.options for word in GENERATED) != (runs[0]["dataset"] == "builtin"):
         sys.exit(f"{name}: trained on {runs[0]['dataset']}; name prepared data with --data-dir")
     values = [run[entry.metric] for run in runs]
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((seeds[0] / "config.json").read_text())
     return {
         "description": entry.description,
         "command": f"python train.py {entry.options}",
@@ -111,7 +129,8 @@ def measure(name: str, entry: Entry, data_dir: str | None) -> dict:
         "goal": entry.goal,
         "mean": statistics.mean(values),
         "values": values,
-        "seeds": list(entry.seeds),
+        "seeds": summary["seeds"],
+        "summary": summary["metrics"],
         "test_loss": [run.get("test_loss") for run in runs],
         "epochs_run": [run["epochs_run"] for run in runs],
         "best_epoch": [run["best_epoch"] for run in runs],
@@ -139,6 +158,14 @@ def table(scores: dict) -> str:
         row = [f"{entry.description}, {metric}", entry.claim, goal, ours, each, minutes, f"`{entry.options}`"]
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
+
+
+def seeds_table(scores: dict) -> str:
+    """Means and deviations of the tutorial's model over its seeds, as `train.py --seeds` writes them."""
+    score = scores.get("imdb-single", {})
+    if "summary" not in score:
+        return ""
+    return groups.table([], [{"settings": {}, "seeds": score["seeds"], "metrics": score["summary"], "failed": {}}])
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ Rate = Annotated[float, Bounds(0, 1, most_open=True)]
 NotNegative = Annotated[float, Bounds(0)]
 Positive = Annotated[float, Bounds(0, least_open=True)]
 Fraction = Annotated[float, Bounds(0, 1, least_open=True)]
+Schedule = Literal["constant", "cosine", "exponential", "step"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,21 +68,56 @@ class TrainConfig:
     """Most passes over the training data; auto: 2, or as many as make 600 steps."""
     batch_size: Size = 128
     """Examples (or streams of text) in one step."""
-    optimizer: Literal["adam", "rmsprop"] = "adam"
-    """Optimizer, with the small print of Keras (epsilon 1e-7)."""
+    optimizer: Literal["adam", "adamw", "rmsprop", "sgd", "adadelta", "adagrad", "asgd"] = "adam"
+    """Optimizer, with the small print of Keras. asgd is SGD that evaluates and keeps the mean of the weights once the
+    monitored metric is worse than its best of more than five epochs before (Merity et al. 2018)."""
     learning_rate: Positive = 1e-3
-    """Step size at the start."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on: as it is, or down to zero at the last epoch along half a cosine."""
+    """Step size at the start. Customary are 1e-3 for adam, adamw and rmsprop, 1 for adadelta, 0.01 and more for sgd and
+    adagrad, and 30 with --clip-norm 0.25 for asgd."""
+    momentum: Rate = 0.0
+    """Momentum of sgd."""
+    schedule: Schedule = "constant"
+    """How the learning rate goes on: as it is; down to zero at the last epoch along half a cosine; or multiplied by
+    --decay-rate every --decay-epochs, little by little or in steps."""
+    decay_rate: Fraction = 0.5
+    """Factor of the schedules exponential and step."""
+    decay_epochs: Count = 1
+    """Epochs in which those schedules come to that factor."""
+    warmup_steps: OptionalCount = 0
+    """Updates in which the learning rate rises along a line to its start."""
+    plateau_patience: OptionalCount = 0
+    """Multiply the learning rate by --plateau-factor after this many epochs without a better monitored metric, and
+    after as many again; 0 disables."""
+    plateau_factor: Annotated[float, Bounds(0, 1, least_open=True, most_open=True)] = 0.1
+    """Factor of --plateau-patience."""
     clip_norm: NotNegative = 0.0
     """Scale gradients down to this global norm; 0 disables."""
+    clip_value: NotNegative = 0.0
+    """Cut each element of the gradients to at most this size, before --clip-norm; 0 disables."""
+    weight_decay: NotNegative | Literal["auto"] = "auto"
+    """Share of the weight matrices, times the learning rate, that each update takes away, apart from the gradient
+    (Loshchilov and Hutter 2019); auto: 0.004 with adamw, otherwise 0."""
+    l2: NotNegative = 0.0
+    """Minimise the loss plus this times the sum of the squares of all weight matrices. The loss that is shown is
+    without it."""
+    accumulation: Count = 1
+    """Batches whose mean gradient makes one update."""
     ema_decay: Rate = 0.0
     """Evaluate and keep an exponential moving average of the weights with this decay a step; 0 disables."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type of the operands of matrix products. Sums, states, weights and the optimizer are float32 with either."""
     patience: OptionalCount | Literal["auto"] = 3
-    """Stop after this many epochs without a lower val_loss; 0 never stops early; auto: 3, or as many as make 450 steps
-    where the data are small. The best weights are kept anyway."""
+    """Stop after this many epochs without a better monitored metric; 0 never stops early; auto: 3, or as many as make
+    450 steps where the data are small."""
+    monitor: str = "val_loss"
+    """The metric that decides which epoch is the best: val_loss, val_accuracy, loss, ..."""
+    monitor_mode: Literal["auto", "min", "max"] = "auto"
+    """Whether a smaller or a larger one is better; auto: larger where the name ends in accuracy, precision, recall or
+    f1."""
+    min_change: NotNegative = 0.0
+    """Changes of the monitored metric up to this are no improvement."""
+    restore_best: bool = True
+    """Test and keep the weights of the best epoch, otherwise those of the last."""
     diagnose: bool = False
     """After each epoch write gradients by time step and by parameter, saturated gates and dead units, on one batch of
     training data without dropout, into diagnosis.jsonl and diagnosis.png. Training stays the same to the bit."""
@@ -94,6 +130,17 @@ class TrainConfig:
         """
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             check_value(f"--{name.replace('_', '-')}", kind, getattr(self, name))
+        if self.momentum and self.optimizer != "sgd":
+            raise InputError(f"--momentum: expected --optimizer sgd beside it; got {self.optimizer}. Leave one out.")
+        if self.ema_decay and self.optimizer == "asgd":
+            raise InputError("--ema-decay: expected it or --optimizer asgd, which averages weights itself; got both.")
+
+    @property
+    def maximises(self) -> bool:
+        """Whether a larger monitored metric is better."""
+        if self.monitor_mode == "auto":
+            return self.monitor.endswith(("accuracy", "precision", "recall", "f1"))
+        return self.monitor_mode == "max"
 
     @property
     def matmul_dtype(self) -> str | None:
@@ -209,3 +256,5 @@ class Task:
     """Settings -> paths of parameters that training leaves as they start, to the bit: {"embedding/embedding"}."""
     results: Callable[[Sequence[Mapping[str, float]]], dict[str, float]] | None = None
     """Results drawn from the validation metrics of all epochs, where there is no test split of its own."""
+    samples: Callable[[Any, Any, Batch], Sequence[str]] | None = None
+    """Settings, the model's outputs and a batch -> lines that show what the model answers, after each epoch."""

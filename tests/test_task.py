@@ -83,7 +83,7 @@ class Config(TrainConfig):
         {"learning_rate": math.nan},
         {"clip_norm": -1.0},
         {"ema_decay": 1.0},
-        {"optimizer": "sgd"},
+        {"optimizer": "lion"},
         {"seed": 2**32},
         {"epochs": 0},
         {"patience": -1},
@@ -95,6 +95,26 @@ def test_config_refuses_and_names_the_option(setting):
         Config(**setting)
     assert str(error.value).startswith(f"--{name.replace('_', '-')}: expected ")
     assert Config(hidden_layers=3).hidden_layers == 3
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"ema_decay": 0.9, "optimizer": "asgd"}])
+def test_settings_that_exclude_each_other(settings):
+    with pytest.raises(InputError, match=f"--{next(iter(settings)).replace('_', '-')}: expected"):
+        TrainConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, False),
+        ({"monitor": "val_accuracy"}, True),
+        ({"monitor": "test_macro_f1"}, True),
+        ({"monitor": "val_accuracy", "monitor_mode": "min"}, False),
+        ({"monitor": "val_loss", "monitor_mode": "max"}, True),
+    ],
+)
+def test_which_metrics_are_better_larger(settings, expected):
+    assert TrainConfig(**settings).maximises == expected
 
 
 def test_auto_means_enough_steps_on_small_data():

@@ -16,7 +16,8 @@ from rnnjax.models.summary import count_parameters
 from rnnjax.sampling import Sampler
 from rnnjax.tasks.imdb import TASK, Config
 from rnnjax.training.devices import Devices
-from rnnjax.training.step import dropout_key, initial_train_state, make_optimizer, make_train_step
+from rnnjax.training.optimizer import make_optimizer
+from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
 CHUNK = 128
 """Characters that `Sampler.sample` draws at a time."""

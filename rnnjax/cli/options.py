@@ -28,7 +28,8 @@ def add_fields(parser: Parser, config: type, defaults: Mapping[str, Any], aliase
     helps: dict[str, str] = {}
     for cls in reversed(config.__mro__):
         if dataclasses.is_dataclass(cls):
-            helps |= {entry.arg_name: entry.description or "" for entry in parse_from_object(cls).params}
+            described = {entry.arg_name: entry.description for entry in parse_from_object(cls).params}
+            helps |= {name: text for name, text in described.items() if text}  # a field set anew keeps its meaning
     kinds = get_type_hints(config, include_extras=True)
     for name, kind in kinds.items():
         shown = "" if defaults[name] is None else f" (default: {defaults[name]})"

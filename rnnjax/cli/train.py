@@ -5,13 +5,15 @@ import datetime
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnjax.cli import host, notices, runs
-from rnnjax.cli.options import Parser, add_fields, flag, resolve_aliases
+from rnnjax.cli.groups import Group, plan
+from rnnjax.cli.options import Parser, add_fields, convert, flag, resolve_aliases
 from rnnjax.errors import InputError
+from rnnjax.task import Count
 from rnnjax.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -39,7 +41,12 @@ def main(arguments: Sequence[str]) -> None:
         for name, entry in TASKS.items():
             print(f"{name:<{width}}  {entry.description}; expect {entry.expected}")
         return
+    origin = read_origin(known.config) if known.config is not None else None
     name = known.task
+    if origin is not None:
+        if name not in (None, origin["task"]):
+            raise InputError(f"--task: expected {origin['task']}, the task of --config {known.config}; got {name}.")
+        name = origin["task"]
     if name is None and known.resume and not known.help:
         name = resumed_task(known.workdir)
     if name is None:
@@ -49,27 +56,30 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"--task: expected one of {', '.join(TASKS)}; got no --task. --list describes them.")
     speaks = host.prepare(known.distributed)
     task = runs.get_task(name)
-    if known.preset is not None and known.preset not in task.presets:
-        raise InputError(
-            f"--preset: expected one of {', '.join(task.presets) or 'none'} for {name}; got {known.preset!r}."
-        )
-    preset = dict(task.presets[known.preset]) if known.preset else {}
+    preset = chosen_preset(task, known.preset, origin)
     parser = make_parser(task, preset)
     if known.help:
         parser.print_help()
         return
     given = vars(parser.parse_args(arguments))
-    workdir, resume, overwrite = given["workdir"], given["resume"], given["overwrite"]
-    options = {key: value for key, value in given.items() if key not in CONTROLS}
-    options = {**preset, **resolve_aliases(options, task.aliases)}
+    chosen = resolve_aliases({key: value for key, value in given.items() if key not in CONTROLS}, task.aliases)
+    options = {**preset, **chosen}
     for name in PATHS & options.keys():
-        if options[name] not in DATASETS:  # a run is resumed from anywhere
+        if options[name] not in (*DATASETS, None):  # a run is resumed from anywhere
             options[name] = os.path.abspath(os.path.expanduser(options[name]))
-    if resume and overwrite:
-        raise InputError("--resume: expected it or --overwrite; got both.")
+    workdir, resume, overwrite = given["workdir"], given["resume"], given["overwrite"]
+    if resume and (overwrite or origin is not None):
+        raise InputError(f"--resume: expected it or {'--overwrite' if overwrite else '--config'}; got both.")
     folder = choose_folder(workdir, task, resume)
     if speaks and not resume:
         folder.check_new(overwrite)
+    if given["seeds"] or given["sweep"] or (resume and Group.is_in(folder.path)):
+        if known.distributed:
+            raise InputError("--distributed: expected one run; got several. Start each by itself.")
+        several = given["seeds"] or given["sweep"]
+        members = plan(task, options, chosen, given["seeds"], given["sweep"] or []) if several else None
+        print(json.dumps(train_group(folder.path, task, options, members, resume, overwrite), indent=2))
+        return
     settings = folder.read_config() if resume else None
     config = resumed_config(task, options, settings, folder) if settings else task.config(**options)
     if resume and folder.is_finished:
@@ -77,10 +87,16 @@ def main(arguments: Sequence[str]) -> None:
             notices.release()
         log.info("%s: this run is finished; nothing to do", folder.path)
         return
-    train(task, config, folder, settings, overwrite=overwrite, claim=workdir is None, speaks=speaks)
+    results = train(
+        task, config, folder, settings, overwrite=overwrite, claim=workdir is None, speaks=speaks, origin=origin
+    )
+    if speaks:
+        print(json.dumps(results, indent=2))
 
 
-CONTROLS = {"help", "list", "task", "preset", "workdir", "resume", "overwrite", "distributed"}
+CONTROLS = {
+    *("help", "list", "task", "preset", "config", "workdir", "resume", "overwrite", "distributed", "seeds", "sweep"),
+}
 """Options that say what to do; all others are settings of the task."""
 
 
@@ -98,6 +114,9 @@ def make_parser(task: "Task | None" = None, preset: dict[str, Any] | None = None
     parser.add_argument("--preset", metavar="NAME", help="Named settings; options given beside it win." + (
         f" One of: {', '.join(task.presets)}." if task is not None and task.presets else ""
     ))  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help=(
+        "Train again with the settings in the config.json of a run; options given beside it win."
+    ))  # fmt: skip
     parser.add_argument("--workdir", metavar="DIR", help="Run folder. (default: runs/NAME/DATE-TIME)")
     parser.add_argument(
         "--resume", action="store_true", help="Go on with the run in --workdir, or with the newest run."
@@ -107,10 +126,105 @@ def make_parser(task: "Task | None" = None, preset: dict[str, Any] | None = None
         "Train in several processes, which are all started with the same options: Slurm, Open MPI, Kubernetes or a TPU "
         "pod tells which they are, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID."
     ))  # fmt: skip
+    parser.add_argument("--seeds", metavar="N", type=convert("--seeds", Count), help=(
+        "Train N times, with the seeds from --seed on, and report means and deviations."
+    ))  # fmt: skip
+    parser.add_argument("--sweep", metavar="NAME=A,B,...", action="append", help=(
+        "Train with each of these values of a setting; with several --sweep, with each combination."
+    ))  # fmt: skip
     if task is not None:
         defaults = {field.name: field.default for field in dataclasses.fields(task.config)} | (preset or {})
         add_fields(parser, task.config, defaults, task.aliases)
     return parser
+
+
+def train_group(
+    path: Path,
+    task: "Task",
+    options: dict[str, Any],
+    members: dict[str, dict[str, Any]] | None,
+    resume: bool,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Train several runs in folders of `path`, or go on with them, and return the summary.
+
+    Args:
+        path: the folder of them all.
+        task: what is trained.
+        options: settings that were asked for, beside what varies.
+        members: the settings of each run by its name; None for those that are resumed.
+        resume: go on with the runs in `path`.
+        overwrite: write over them.
+
+    Raises:
+        InputError: runs are resumed with other settings.
+    """
+    if resume:
+        saved = Group.read(path)
+        moved = {name: options[name] for name in MAY_DIFFER & options.keys()}
+        started = {name: {**settings, **moved} for name, settings in saved["members"].items()}
+        asked = members or {name: {**settings, **options} for name, settings in started.items()}
+        if saved["task"] != task.name or asked != started:
+            raise InputError(
+                f"--resume: expected the options with which the runs in {path} were started; got others. Leave them "
+                "out, or start other runs."
+            )
+        members = started
+    assert members is not None
+
+    def train_one(
+        config: "TrainConfig", folder: "RunFolder", settings: dict[str, Any] | None, begin: Callable[[], None]
+    ) -> dict[str, Any]:
+        return train(task, config, folder, settings, overwrite=False, claim=False, speaks=True, begin=begin)
+
+    return Group(path, task, members).train(train_one, is_new=not resume, overwrite=overwrite)
+
+
+def read_origin(path: str) -> dict[str, Any]:
+    """What the config.json of an earlier run holds; `path` is that file, or the run's folder.
+
+    Raises:
+        InputError: there is none, or it cannot be used.
+    """
+    from rnnjax.training.folder import RunFolder
+
+    if Path(path).is_dir():
+        path = str(Path(path, "config.json"))
+    if not Path(path).is_file():
+        raise InputError(f"--config {path}: expected the config.json of a run; there is no such file. Name another.")
+    folder = RunFolder(Path(path).parent)
+    folder.config = Path(path)
+    settings = folder.read_config()
+    if settings["task"] not in TASKS:
+        raise InputError(
+            f"--config {path}: expected a run of one of {', '.join(TASKS)}; got {settings['task']!r}. Name another."
+        )
+    return settings
+
+
+def chosen_preset(task: "Task", name: str | None, origin: dict[str, Any] | None) -> dict[str, Any]:
+    """The settings that options given beside them win over: those of --preset, or of the run of --config.
+
+    Raises:
+        InputError: there is no such preset, or settings that the task does not have.
+    """
+    if origin is None:
+        if name is not None and name not in task.presets:
+            raise InputError(
+                f"--preset: expected one of {', '.join(task.presets) or 'none'} for {task.name}; got {name!r}."
+            )
+        return dict(task.presets[name]) if name else {}
+    if name is not None:
+        raise InputError("--config: expected it or --preset; got both.")
+    settings = dict(origin["config"])
+    if unknown := settings.keys() - {field.name for field in dataclasses.fields(task.config)}:
+        raise InputError(
+            f"--config: expected settings of {task.name}; got {', '.join(sorted(unknown))}, which another version of "
+            "rnnjax may know. Train with that one, or take them out."
+        )
+    if settings.get("dataset") == "auto":  # what it was then, whatever network there is now
+        settings["dataset"] = "builtin" if origin["dataset"] == "builtin" else "tfds"
+    return settings
 
 
 def resumed_task(workdir: str | None) -> str:
@@ -118,6 +232,8 @@ def resumed_task(workdir: str | None) -> str:
     from rnnjax.training.folder import RunFolder
 
     path = runs.newest(lambda *_: True, "a run") if workdir is None else Path(workdir)
+    if Group.is_in(path):
+        return Group.read(path)["task"]
     name: str = RunFolder(path).read_config()["task"]
     return name
 
@@ -131,7 +247,8 @@ def choose_folder(workdir: str | None, task: "Task", resume: bool) -> "RunFolder
     from rnnjax.training.folder import RunFolder
 
     if workdir is None and resume:
-        workdir = str(runs.newest(lambda settings, _: settings["task"] == task.name, f"a run of {task.name}"))
+        path = runs.newest(lambda settings, _: settings["task"] == task.name, f"a run of {task.name}")
+        workdir = str(path.parent if Group.is_in(path.parent) else path)
     if workdir is None:
         workdir = str(runs.RUNS / task.name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S"))
     return RunFolder(workdir)
@@ -168,8 +285,10 @@ def train(
     overwrite: bool,
     claim: bool,
     speaks: bool,
-) -> None:
-    """Load the data, train, and print the results.
+    origin: dict[str, Any] | None = None,
+    begin: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Load the data, train, and return the results.
 
     Args:
         task: what to train.
@@ -179,9 +298,11 @@ def train(
         overwrite: write over a run in `folder`.
         claim: the name of `folder` is a proposal, and another is taken where there is such a folder.
         speaks: this process writes the folder and speaks to the user; of several processes the first.
+        origin: what config.json of the run holds that this one is to be the same as.
+        begin: called when all input is known to be good, before a new run is written.
     """
     from rnnjax.training.devices import Devices
-    from rnnjax.training.folder import RunFolder, environment, run_settings
+    from rnnjax.training.folder import RunFolder, run_settings
     from rnnjax.training.loop import Run
     from rnnjax.training.signals import Stopped, StopRequest
 
@@ -201,11 +322,14 @@ def train(
                 f"--resume: expected data that are encoded as those of the run in {folder.path}; another version of "
                 "rnnjax encodes them otherwise. Resume with the version in its config.json, or start another run."
             )
-        differing = [name for name, value in environment().items() if settings["environment"].get(name) != value]
-        if differing:
-            log.warning(
-                "resuming with other %s than before: results will not be the same to the bit", ", ".join(differing)
-            )
+        warn_of_environment("resuming", settings)
+    if origin is not None:
+        warn_of_environment("training", origin)
+        same_data = splits.dataset == origin["dataset"] and getattr(config, "vectors", None) == origin["config"].get(
+            "vectors"
+        )
+        if same_data and splits.fingerprint != origin["fingerprint"]:
+            log.warning("--config: the data are not those that it was trained on; results will not be the same")
     described = run_settings(task.name, dataclasses.asdict(config), splits.info, splits.dataset, splits.fingerprint)
     devices = Devices()
     same = [{**described["config"], **dict.fromkeys(PLACES)}, described["info"], described["fingerprint"]]
@@ -224,6 +348,7 @@ def train(
         if settings is not None:
             run.restore()
         elif speaks:
+            begin()
             folder.start(described, splits.vocabulary, overwrite)
         if speaks:
             notices.release()
@@ -233,5 +358,13 @@ def train(
         except Stopped:
             host.part()
             raise
-    if speaks:
-        print(json.dumps(results, indent=2))
+    return results
+
+
+def warn_of_environment(what: str, settings: dict[str, Any]) -> None:
+    """Say so where versions, devices or threads are not those in the config.json of an earlier run."""
+    from rnnjax.training.folder import environment
+
+    differing = [name for name, value in environment().items() if settings["environment"].get(name) != value]
+    if differing:
+        log.warning("%s with other %s than before: results will not be the same to the bit", what, ", ".join(differing))

@@ -7,7 +7,7 @@ paper says 0.1767), and so begins every network: to do better it has to carry nu
 Run:    python train.py --task adding
         python train.py --task adding --length 400 --cell gru
         python train.py --task adding --cell simple --diagnose
-Expect: unmeasured
+Expect: test loss 0.0007 at T = 200, accuracy 0.93, 5 minutes on two cores that others used too (benchmarks/scores.json)
 """
 
 import dataclasses

@@ -40,6 +40,7 @@ from rnnjax.task import (
     OptionalCount,
     Positive,
     Rate,
+    Schedule,
     Size,
     Splits,
     Task,
@@ -69,16 +70,10 @@ class Config(TrainConfig):
     """Settings of the tutorial's sentiment model, with a schedule of our own."""
 
     epochs: Count | Literal["auto"] = "auto"
-    """Most passes over the training texts; auto: 2, or as many as make 600 steps."""
     batch_size: Size = 64
-    """Texts in one step."""
     learning_rate: Positive = 0.01
-    """Step size at the start."""
     patience: OptionalCount | Literal["auto"] = "auto"
-    """Stop after this many epochs without a lower val_loss; 0 never stops early; auto: 3, or as many as make 450 steps
-    where the data are small. The best weights are kept anyway."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """How the learning rate goes on: as it is, or down to zero at the last epoch along half a cosine."""
+    schedule: Schedule = "cosine"
     clip_norm: NotNegative = 0.01
     """Scale gradients down to this global norm; 0 disables. Nearly every gradient is larger than the default, which so
     sets the scale beside which Adam's epsilon damps the updates of rare words."""

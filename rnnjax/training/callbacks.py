@@ -6,20 +6,26 @@ import math
 
 @dataclasses.dataclass
 class EarlyStopping:
-    """Remember the best epoch by val_loss, and say when to stop.
+    """Remember the best epoch by one metric, and say when to stop. Its fields go into each checkpoint.
 
-    `patience` epochs without a lower val_loss end the run; with 0 it goes on. Like Keras's callback with
-    `restore_best_weights=True`: the parameters of the best epoch are the result.
+    `patience` epochs without an improvement of more than `min_change` end the run; with 0 it goes on. Like Keras's
+    callback of this name.
     """
 
     patience: int
-    best_value: float = math.inf
+    maximises: bool = False
+    """Whether larger values are better."""
+    min_change: float = 0.0
+    best_value: float | None = None
     best_epoch: int = 0
     waited: int = 0
 
     def update(self, epoch: int, value: float) -> bool:
-        """Take in an epoch's val_loss; True if it is the best so far."""
-        if value < self.best_value:
+        """Take in an epoch's metric; True if it is the best so far."""
+        worst = -math.inf if self.maximises else math.inf
+        best = worst if self.best_value is None else self.best_value
+        improvement = value - best if self.maximises else best - value
+        if improvement > self.min_change:
             self.best_value, self.best_epoch, self.waited = value, epoch, 0
             return True
         self.waited += 1

@@ -35,13 +35,23 @@ class RunFolder:
         self.diagnosis_plot = self.path / "diagnosis.png"
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"
+        self.group = self.path / "group.json"
+        """The list of runs in folders within this one, instead of a run."""
 
     @property
     def holds_run(self) -> bool:
         """Whether there is a run here, or what is left of one whose `config.json` was lost: nothing to write over."""
         return any(
             path.exists()
-            for path in (self.config, self.checkpoints, self.metrics, self.results, self.vocabulary, self.plot)
+            for path in [
+                self.config,
+                self.checkpoints,
+                self.metrics,
+                self.results,
+                self.vocabulary,
+                self.plot,
+                self.group,
+            ]
         )
 
     @property
@@ -99,7 +109,7 @@ class RunFolder:
         self.check_new(overwrite)  # again: another run may have started here while the data were read
         with self._explain():
             self.path.mkdir(parents=True, exist_ok=True)
-            self._clear()
+            self.clear()
             if vocabulary is not None:
                 vocabulary.save(self.vocabulary)
             atomic.write_text(self.config, json.dumps(settings, indent=2) + "\n")
@@ -114,11 +124,11 @@ class RunFolder:
                 "Name another."
             ) from error
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Delete the run that is here, and nothing else."""
         # The configuration goes first: without it what is left is no run, should this be cut short.
-        for file in (
-            self.config, self.results, self.metrics, self.plot, self.vocabulary, self.diagnosis, self.diagnosis_plot
-        ):  # fmt: skip
+        texts = (self.config, self.results, self.metrics, self.vocabulary, self.group, self.diagnosis)
+        for file in (*texts, self.plot, self.diagnosis_plot):
             file.unlink(missing_ok=True)
         if self.checkpoints.exists():  # which may be a link to another disk
             for entry in self.checkpoints.iterdir():

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ import numpy as np
 from flax import linen as nn
 
 from rnnjax import atomic
-from rnnjax.errors import RunError
+from rnnjax.errors import InputError, RunError
 from rnnjax.metrics import HostSums, means, merge
 from rnnjax.models.summary import count_parameters, summary
-from rnnjax.task import Splits, Task, TrainConfig, num_epochs, patience
+from rnnjax.task import Batch, Splits, Task, TrainConfig, num_epochs, patience
 from rnnjax.training import checkpoint
 from rnnjax.training.callbacks import EarlyStopping
 from rnnjax.training.devices import Devices
 from rnnjax.training.diagnosis import Diagnosis
 from rnnjax.training.folder import RunFolder
+from rnnjax.training.optimizer import Average, make_optimizer, make_plateau
 from rnnjax.training.overfitting import overfitting_notice
 from rnnjax.training.report import Display, format_metrics, format_seconds, plot_history
 from rnnjax.training.signals import Stopped, StopRequest
@@ -33,7 +34,7 @@ from rnnjax.training.step import (
     dropout_key,
     initial_train_state,
     make_evaluation_step,
-    make_optimizer,
+    make_prediction_step,
     make_train_step,
 )
 
@@ -80,21 +81,42 @@ class Run:
         self.model: nn.Module = task.build(config, splits.info)
         self.steps_per_epoch = len(splits.train.training_epoch(config.seed, 1, config.batch_size))
         self.epochs = num_epochs(config, self.steps_per_epoch)
-        self.optimizer = make_optimizer(config, self.epochs * self.steps_per_epoch, task.frozen(config))
+        self.optimizer = make_optimizer(
+            config, self.epochs * self.steps_per_epoch, task.frozen(config), self.steps_per_epoch
+        )
+        self.plateau, self.average = make_plateau(config), Average(config)
         self.train_step = make_train_step(self.model, task, config, self.optimizer, self.devices)
         self.evaluation_step = make_evaluation_step(self.model, task, self.devices)
+        self.prediction_step = make_prediction_step(self.model, self.devices)
         self.key = dropout_key(config.seed)
         self.progress = Progress()
         self.saved_step = -1
-        self.early_stopping = EarlyStopping(patience(config, self.steps_per_epoch))
+        self.early_stopping = EarlyStopping(patience(config, self.steps_per_epoch), config.maximises, config.min_change)
         first = splits.train.training_epoch(config.seed, 1, config.batch_size)[0]
         self.state: TrainState = initial_train_state(
             self.model, config, self.optimizer, first, task.stateful, self.devices, splits.initial
         )
+        self.check_monitor(first)
         self.best = _copy(self.state.evaluated())
         self.inputs = jax.ShapeDtypeStruct(first["inputs"].shape, first["inputs"].dtype)
         self.num_streams = len(first["inputs"])
         self.diagnosis = Diagnosis(self.model, task, first, folder, self.devices) if config.diagnose else None
+
+    def check_monitor(self, batch: Batch) -> None:
+        """Raise InputError unless `--monitor` names a metric of the task."""
+        name = self.config.monitor
+        if name in ("loss", "val_loss"):
+            return
+        carry = self.model.initial_state(len(batch["inputs"])) if self.task.stateful else None
+        _, sums = jax.eval_shape(self.evaluation_step, self.state.evaluated(), batch, carry)
+        names = [*_prefixed("val_", dict.fromkeys(sums.names, 0.0)), *sums.names]
+        if name not in names:
+            raise InputError(f"--monitor: expected one of {', '.join(names)}; got {name!r}.")
+
+    def monitored(self, train: Mapping[str, float], validation: Mapping[str, float]) -> float:
+        """The metric that decides which epoch is the best."""
+        value: float = {**train, **_prefixed("val_", validation)}[self.config.monitor]
+        return value
 
     def restore(self) -> None:
         """Go back to the newest whole checkpoint, or to the beginning where there is none.
@@ -215,7 +237,8 @@ class Run:
         train = means(progress.sums)
         validation = self.evaluate(self.state.evaluated(), self.splits.validation)
         self.check_finite("val_loss", validation["loss"], progress.epoch * self.steps_per_epoch)
-        if self.early_stopping.update(progress.epoch, validation["loss"]):
+        is_best = self.early_stopping.update(progress.epoch, self.monitored(train, validation))
+        if is_best or not self.config.restore_best:
             self.best = _copy(self.state.evaluated())
         progress.seconds = time.monotonic() - self.started
         progress.history.append({"epoch": progress.epoch, "train": train, "validation": validation})
@@ -223,7 +246,7 @@ class Run:
         self.record("validation", validation)
         if self.diagnosis is not None:
             self.diagnosis.record({"step": int(self.state.step), "epoch": progress.epoch}, self.state.params)
-        mark = " *" if self.early_stopping.waited == 0 else ""
+        mark = " *" if is_best else ""
         self.display.line(
             f"epoch {progress.epoch}/{self.epochs}  {format_metrics(train)}"
             f"  {format_metrics(_prefixed('val_', validation))}  {format_seconds(progress.seconds)}{mark}"
@@ -231,7 +254,36 @@ class Run:
         if notice := overfitting_notice(progress.history, self.config):
             self.display.clear()
             log.warning("%s", notice)
+        self.show_samples()
+        self.adapt()
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
+
+    def show_samples(self) -> None:
+        """What the model answers to the first examples of the validation split."""
+        if self.task.samples is None:
+            return
+        batch = self.splits.validation.evaluation(self.config.batch_size)[0]
+        outputs = self.devices.gather(self.prediction_step(self.state.evaluated(), self.devices.divide_batch(batch)))
+        count = len(batch["inputs"])
+        for line in self.task.samples(self.config, jax.tree.map(lambda leaf: leaf[:count], outputs), batch):
+            self.display.line(line)
+
+    def adapt(self) -> None:
+        """Let the learning rate and the average of the weights follow the monitored metric, after an epoch."""
+        sign = -1.0 if self.config.maximises else 1.0
+        costs = [sign * self.monitored(record["train"], record["validation"]) for record in self.progress.history]
+        if self.plateau is not None:
+            state = self.devices.gather(self.state.plateau)
+            _, after = self.plateau.update({}, state, value=costs[-1])
+            self.state = self.state._replace(plateau=self.devices.copy(after))
+            if after.scale < state.scale:
+                self.display.line(
+                    f"{self.config.monitor} got no better for {self.config.plateau_patience} epochs: "
+                    f"learning rate x {after.scale:.3g} from here"
+                )
+        if self.average.is_mean and self.average.begins(costs) and self.devices.gather(self.state.averaged_count) < 0:
+            self.state = self.state._replace(averaged_count=self.devices.copy(np.int32(0)))
+            self.display.line(f"{self.config.monitor} has stopped falling: the weights are averaged from here")
 
     def record(self, split: str, metrics: dict[str, float]) -> None:
         """Add a line to metrics.jsonl."""
@@ -283,7 +335,8 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Test the best parameters and write results.json, last."""
         history, best_epoch = self.progress.history, self.early_stopping.best_epoch
-        best = next(record for record in history if record["epoch"] == best_epoch)
+        kept_epoch = best_epoch if self.config.restore_best else history[-1]["epoch"]
+        kept = next(record for record in history if record["epoch"] == kept_epoch)
         if self.splits.test is not None:
             test = self.evaluate(self.best, self.splits.test)
         elif self.task.results is not None:
@@ -300,7 +353,7 @@ class Run:
             "parameters": count_parameters(self.best),
             "train_seconds": round(self.progress.seconds, 3),
             **_prefixed("test_", test),
-            **_prefixed("val_", best["validation"]),
+            **_prefixed("val_", kept["validation"]),
             "parameters_sha256": {"best": parameters_sha256(self.best), "last": parameters_sha256(self.state.params)},
         }
         if self.devices.is_writer:
@@ -335,5 +388,5 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
+def _prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
     return {prefix + name: value for name, value in metrics.items()}

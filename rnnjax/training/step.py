@@ -1,7 +1,7 @@
 """Training and evaluation of one batch, as pure functions of the state."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 from rnnjax.metrics import Sums
 from rnnjax.task import Task, TrainConfig
 from rnnjax.training.devices import Devices
-from rnnjax.training.named import keep, start_from, train_all_but
+from rnnjax.training.named import keep, start_from
+from rnnjax.training.optimizer import Average, make_plateau
 
 
 class TrainState(NamedTuple):
@@ -22,10 +23,14 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
     params: Any
     averaged: Any
-    """Exponential moving average of `params`; None where it is not asked for."""
+    """An average of `params` (`optimizer.Average`); None where it is not asked for."""
     optimizer: Any
     carry: Any
     """The model's recurrent state, carried from batch to batch; None for models that have none."""
+    averaged_count: Any = None
+    """How many weights `averaged` is the mean of (`optimizer.Average`); None where it is no mean."""
+    plateau: Any = None
+    """State of `optimizer.make_plateau`, whose `scale` multiplies updates; None where it is not asked for."""
 
     def evaluated(self) -> Any:
         """The parameters that are evaluated and kept as best."""
@@ -61,22 +66,7 @@ class PackedSums(Mapping[str, Array]):
 def _places(devices: Devices) -> TrainState:
     """Where each part of a TrainState is."""
     copied: Any = devices.copied
-    return TrainState(copied, copied, copied, copied, carry=devices.divided)
-
-
-def make_optimizer(config: TrainConfig, num_steps: int, frozen: Collection[str] = ()) -> optax.GradientTransformation:
-    """The optimizer that the settings name, for a run of at most `num_steps` steps, of all but `frozen` parameters."""
-    if config.schedule == "cosine":
-        learning_rate: Any = optax.cosine_decay_schedule(config.learning_rate, num_steps)
-    else:
-        learning_rate = config.learning_rate
-    if config.optimizer == "rmsprop":
-        update = optax.rmsprop(learning_rate, decay=0.9, eps=1e-7)
-    else:
-        update = optax.adam(learning_rate, eps=1e-7)
-    if config.clip_norm:
-        update = optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
-    return train_all_but(frozen, update)
+    return TrainState(copied, copied, copied, copied, devices.divided, copied, copied)
 
 
 def initial_train_state(
@@ -96,12 +86,16 @@ def initial_train_state(
 
     def create(key: Array, initial: Mapping[str, Array]) -> TrainState:
         params = start_from(model.init(key, jnp.zeros_like(batch["inputs"]))["params"], initial)
+        averaged, count = Average(config).init(params)
+        plateau = make_plateau(config)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            averaged=params if config.ema_decay else None,
+            averaged=averaged,
             optimizer=optimizer.init(params),
             carry=model.initial_state(devices.num_rows(len(batch["inputs"]))) if stateful else None,
+            averaged_count=count,
+            plateau=plateau.init(params) if plateau else None,
         )
 
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
@@ -135,6 +129,7 @@ def make_train_step(
     """
     devices = devices or Devices()
     frozen = task.frozen(config)
+    average = Average(config)
 
     def objective(params: Any, state: TrainState, batch: Any, key: Array) -> tuple[Array, tuple[Any, Sums]]:
         carry, outputs = forward(
@@ -153,13 +148,20 @@ def make_train_step(
         with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
             gradients, (carry, sums) = jax.grad(objective, has_aux=True)(state.params, state, batch, key)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        if state.plateau is not None:
+            updates = jax.tree.map(lambda update: state.plateau.scale * update, updates)
         params = keep(frozen, state.params, optax.apply_updates(state.params, updates))
-        averaged = state.averaged
+        averaged, count = average.update(state.averaged, state.averaged_count, params, state.step)
         if averaged is not None:
-            # The first steps count fully: an average that starts at the initial weights would keep them for long.
-            decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
-            averaged = keep(frozen, averaged, optax.incremental_update(params, averaged, 1 - decay))
-        return TrainState(state.step + 1, params, averaged, optimizer_state, carry), PackedSums.pack(sums)
+            averaged = keep(frozen, state.averaged, averaged)
+        return state._replace(
+            step=state.step + 1,
+            params=params,
+            averaged=averaged,
+            optimizer=optimizer_state,
+            carry=carry,
+            averaged_count=count,
+        ), PackedSums.pack(sums)
 
     return jax.jit(step, donate_argnums=0, out_shardings=(_places(devices), devices.copied))
 
@@ -176,3 +178,14 @@ def make_evaluation_step(
         return carry, PackedSums.pack(task.loss(outputs, batch))
 
     return jax.jit(step, out_shardings=(devices.divided, devices.copied))
+
+
+def make_prediction_step(model: nn.Module, devices: Devices | None = None) -> Callable[[Any, Any], Any]:
+    """A function of (params, batch) that gives the outputs of a model that carries no state."""
+    devices = devices or Devices()
+
+    def step(params: Any, batch: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
+            return forward(model, params, batch, None, deterministic=True)[1]
+
+    return jax.jit(step, out_shardings=devices.divided)

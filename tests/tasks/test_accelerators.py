@@ -10,11 +10,11 @@ import pytest
 from rnnjax.cli.runs import get_task
 from rnnjax.sampling import PROMPT_CHUNK, Sampler
 from rnnjax.tasks import TASKS
+from rnnjax.training.optimizer import make_optimizer
 from rnnjax.training.step import (
     dropout_key,
     initial_train_state,
     make_evaluation_step,
-    make_optimizer,
     make_train_step,
 )
 

@@ -9,7 +9,8 @@ import pytest
 from rnnjax.errors import InputError
 from rnnjax.tasks import adding
 from rnnjax.tasks.adding import TASK, Config
-from rnnjax.training.step import dropout_key, initial_train_state, make_optimizer, make_train_step
+from rnnjax.training.optimizer import make_optimizer
+from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
 
 @pytest.fixture(autouse=True)

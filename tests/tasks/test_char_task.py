@@ -11,7 +11,8 @@ from rnnjax.data import tfds
 from rnnjax.errors import InputError
 from rnnjax.tasks import char
 from rnnjax.tasks.char import TASK, Config
-from rnnjax.training.step import dropout_key, initial_train_state, make_optimizer, make_train_step
+from rnnjax.training.optimizer import make_optimizer
+from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
 TEXT = "".join(f"Zeile {i}: 猫は{i * i}\r\n" for i in range(40))
 

@@ -13,7 +13,8 @@ from rnnjax.data.vocabulary import UNKNOWN_ID
 from rnnjax.errors import InputError
 from rnnjax.tasks import imdb
 from rnnjax.tasks.imdb import TASK, Config
-from rnnjax.training.step import dropout_key, initial_train_state, make_optimizer, make_train_step
+from rnnjax.training.optimizer import make_optimizer
+from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
 LABELS = ["très bon", "悪い", "so so"]
 

@@ -10,7 +10,8 @@ import pytest
 from rnnjax.errors import InputError
 from rnnjax.interop.sequential import as_sequential
 from rnnjax.tasks.imdb import TASK, Config
-from rnnjax.training.step import dropout_key, initial_train_state, make_optimizer, make_train_step
+from rnnjax.training.optimizer import make_optimizer
+from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
 VECTORS = "fine 1 2 3\nit -1 -2 -3\nPoor 0.5 0.25 0.125\nelsewhere 9 9 9\n"
 

@@ -10,7 +10,8 @@ from rnnjax.models.classifier import Classifier
 from rnnjax.task import Task, TrainConfig
 from rnnjax.tasks import imdb
 from rnnjax.training.named import keep, start_from, train_all_but
-from rnnjax.training.step import dropout_key, initial_train_state, make_optimizer, make_train_step
+from rnnjax.training.optimizer import make_optimizer
+from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
 NAMES = ("embedding/embedding",)
 TASK = Task("test", TrainConfig, None, None, imdb.loss, frozen=lambda config: NAMES)

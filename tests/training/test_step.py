@@ -10,11 +10,11 @@ from rnnjax.models.classifier import Classifier
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import Task, TrainConfig
 from rnnjax.tasks import char, imdb
+from rnnjax.training.optimizer import make_optimizer
 from rnnjax.training.step import (
     dropout_key,
     initial_train_state,
     make_evaluation_step,
-    make_optimizer,
     make_train_step,
 )
 

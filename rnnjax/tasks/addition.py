@@ -1,0 +1,171 @@
+"""Add two numbers that are written as text: "535+61" -> "596" (after Sutskever et al. 2014).
+
+Run:    python train.py --task addition
+        python train.py --task addition --digits 5 --attention
+Expect: exact match UNMEASURED (benchmarks/scores.json)
+"""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from rnnjax.data.batching import Examples
+from rnnjax.data.vocabulary import CharacterVocabulary
+from rnnjax.errors import InputError
+from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
+from rnnjax.metrics import Sums, masked_sum
+from rnnjax.models.seq2seq import Seq2Seq
+from rnnjax.task import (
+    Batch,
+    Bounds,
+    Count,
+    NotNegative,
+    OptionalCount,
+    Positive,
+    Schedule,
+    Size,
+    Splits,
+    Task,
+    TrainConfig,
+)
+
+log = logging.getLogger("rnnjax")
+
+LAYERS = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
+CHARACTERS = " +0123456789"
+"""In the order of their code points; the space fills questions and answers up."""
+EXAMPLES = {1: 50, 2: 5_000, 3: 50_000, 4: 400_000}
+"""Questions of so many digits, as in Keras's example; 550,000 of more."""
+HELD_OUT = 0.05
+"""Share of the questions for validation, and as many for the test."""
+SHOWN = 5
+"""Questions whose answers are shown after each epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TrainConfig):
+    """Settings of the addition example, with a schedule of our own."""
+
+    epochs: Count | Literal["auto"] = 20
+    patience: OptionalCount | Literal["auto"] = 0
+    learning_rate: Positive = 6e-3
+    schedule: Schedule = "cosine"
+    clip_norm: NotNegative = 1.0
+    digits: Annotated[int, Bounds(1, 9)] = 3
+    """Most digits of each number."""
+    examples: Count | Literal["auto"] = "auto"
+    """Questions, no two the same; auto: 5,000 of 2 digits, 50,000 of 3, 400,000 of 4, 550,000 of more."""
+    reverse: bool = True
+    """Write questions from their end, so that the digits that decide first stand nearer to the answer."""
+    cell: Literal["lstm", "gru", "simple"] = "lstm"
+    """Cell of the encoder and of the decoder."""
+    units: Size = 128
+    """Width of both."""
+    attention: bool = False
+    """Let the decoder look at all of the question (Luong et al. 2015)."""
+
+
+def load(config: Config) -> Splits:
+    """Make up the questions.
+
+    Raises:
+        InputError: another data set is asked for, or more questions than there are.
+    """
+    if config.dataset not in ("auto", "builtin"):
+        raise InputError(f"--dataset: expected auto or builtin, as additions are made up; got {config.dataset!r}.")
+    count = EXAMPLES.get(config.digits, 550_000) if config.examples == "auto" else config.examples
+    pairs = draw_pairs(count, config.digits, config.seed)
+    vocabulary = CharacterVocabulary(CHARACTERS)
+    width = 2 * config.digits + 1
+    questions = [f"{a}+{b}".ljust(width) for a, b in pairs]
+    if config.reverse:
+        questions = [question[::-1] for question in questions]
+    answers = [str(a + b).ljust(config.digits + 1) for a, b in pairs]
+    arrays = {
+        "inputs": vocabulary.encode("".join(questions)).reshape(count, width),
+        "answers": vocabulary.encode("".join(answers)).reshape(count, config.digits + 1),
+    }
+    fingerprint = hashlib.sha256(b"".join(array.tobytes() for array in arrays.values())).hexdigest()
+    held_out = max(1, round(HELD_OUT * count))
+    cuts = {"train": slice(2 * held_out, None), "validation": slice(held_out), "test": slice(held_out, 2 * held_out)}
+    train, validation, test = (Examples({name: array[cut] for name, array in arrays.items()}) for cut in cuts.values())
+    log.info("%s additions of up to %s digits; %s to train on", count, config.digits, len(train))
+    info = {"answer_length": config.digits + 1}
+    return Splits("builtin", fingerprint, train, validation, test, info, vocabulary)
+
+
+def draw_pairs(count: int, digits: int, seed: int) -> list[tuple[int, int]]:
+    """Pairs of numbers, of which no two have the same numbers, in either order.
+
+    Each number first draws how many digits it has, and then these, so that short ones are as frequent as long ones.
+
+    Raises:
+        InputError: there are not so many.
+    """
+    numbers = 10**digits
+    possible = numbers * (numbers + 1) // 2
+    if not 3 <= count <= possible:
+        raise InputError(
+            f"--examples: expected 3 to {possible}, as many as there are of --digits {digits}; got {count}."
+        )
+    random = np.random.default_rng(seed)
+    pairs: dict[tuple[int, int], tuple[int, int]] = {}
+    while len(pairs) < count:
+        # Where nearly all pairs are asked for, drawing would take for ever.
+        if count > possible // 2:
+            drawn = random.permutation([(a, b) for a in range(numbers) for b in range(a, numbers)])
+            swapped = random.random(possible) < 0.5
+            drawn[swapped] = drawn[swapped, ::-1]
+        else:
+            lengths = random.integers(1, digits + 1, size=(count, 2))
+            drawn = random.integers(0, 10**lengths)
+        for a, b in drawn.tolist():
+            pairs.setdefault((min(a, b), max(a, b)), (a, b))
+            if len(pairs) == count:
+                break
+    drawn_pairs = list(pairs.values())
+    # Of short numbers there are few: all of their pairs are drawn early.
+    return [drawn_pairs[i] for i in random.permutation(count)]
+
+
+def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
+    """An encoder and a decoder of one kind."""
+    layer = LAYERS[config.cell](config.units, matmul_dtype=config.matmul_dtype)
+    return Seq2Seq(
+        len(CHARACTERS), info["answer_length"], layer, layer, config.attention, matmul_dtype=config.matmul_dtype
+    )
+
+
+def loss(logits: Float[Array, "B A V"], batch: Batch) -> Sums:
+    """Cross-entropy and accuracy of characters, and how many answers are right to the last one."""
+    answers, weight = jnp.asarray(batch["answers"]), jnp.asarray(batch["weight"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, answers)  # [B, A]
+    is_right = logits.argmax(axis=-1) == answers  # [B, A]
+    each = jnp.broadcast_to(weight[:, None], answers.shape)
+    return {
+        "loss": masked_sum(losses, each),
+        "accuracy": masked_sum(is_right.astype(losses.dtype), each),
+        "exact": masked_sum(is_right.all(axis=1).astype(losses.dtype), weight),
+    }
+
+
+def samples(config: Config, logits: Float[np.ndarray, "B A V"], batch: Batch) -> list[str]:
+    """Questions with the answers given, and where they are wrong the right ones."""
+    vocabulary = CharacterVocabulary(CHARACTERS)
+    lines = []
+    for question, given, right in zip(batch["inputs"], logits.argmax(axis=-1), batch["answers"], strict=True):
+        text = vocabulary.decode(question)[:: -1 if config.reverse else 1].strip()
+        mark = "right" if (given == right).all() else f"wrong, {vocabulary.decode(right).strip()}"
+        lines.append(f"  {text} = {vocabulary.decode(given).strip()}  ({mark})")
+    return lines[:SHOWN]
+
+
+TASK = Task("addition", Config, load, build, loss, samples=samples)
