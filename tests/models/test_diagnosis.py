@@ -176,7 +176,7 @@ def test_a_lower_layers_gradient_goes_through_the_upper_one(x64):
     """By jax.jacobian of a loop over cells, written out."""
     x = np.random.default_rng(0).standard_normal((2, 4, D))
     model = rnnjax.Stack([rnnjax.GRU(3), rnnjax.LSTM(2, return_sequences=False)])
-    params = jax.tree.map(lambda leaf: leaf + 0.3, model.init(jax.random.key(0), x)["params"])
+    params = jax.tree.map(lambda leaf: leaf + 0.3, jax.jit(model.init)(jax.random.key(0), x)["params"])
     lower, upper = rnnjax.GRUCell(3), rnnjax.LSTMCell(2)
 
     def by_hand(shift):
@@ -196,11 +196,11 @@ def test_the_models_of_the_tasks():
     tokens = np.random.default_rng(0).integers(1, 7, size=(4, 6))
     encoder = rnnjax.Bidirectional(rnnjax.LSTM(3))
     classifier = Classifier(7, 2, 4, encoder, MeanPooling())
-    params = classifier.init(jax.random.key(0), tokens)["params"]
+    params = jax.jit(classifier.init)(jax.random.key(0), tokens)["params"]
     _, _, layers = looked(classifier, params, jnp.sum, tokens, lengths=np.array([6, 5, 4, 3]))
     assert set(layers) == {"recurrent/forward", "recurrent/backward"}
     language = LanguageModel(7, 0, rnnjax.Stack([rnnjax.GRU(3), rnnjax.GRU(3)]))
-    params = language.init(jax.random.key(0), tokens)["params"]
+    params = jax.jit(language.init)(jax.random.key(0), tokens)["params"]
     _, _, layers = looked(language, params, lambda logits: (logits**2).sum(), tokens)
     assert set(layers) == {"recurrent/layer_0", "recurrent/layer_1"}
     _, _, layers = looked(
