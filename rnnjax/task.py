@@ -118,6 +118,9 @@ class TrainConfig:
     """Changes of the monitored metric up to this are no improvement."""
     restore_best: bool = True
     """Test and keep the weights of the best epoch, otherwise those of the last."""
+    diagnose: bool = False
+    """After each epoch write gradients by time step and by parameter, saturated gates and dead units, on one batch of
+    training data without dropout, into diagnosis.jsonl and diagnosis.png. Training stays the same to the bit."""
 
     tensorboard: bool = False
     """Write the lines of metrics.jsonl also as event files of TensorBoard."""
@@ -228,7 +231,8 @@ class Splits:
     test: Source | None
     info: Mapping[str, Any]
     """What `build` needs besides the settings (sizes, class names); goes into config.json."""
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | None
+    """None where there is no text."""
     initial: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     """Parameters that start from values of the data's, by their paths: {"embedding/embedding": table}."""
 

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "metrics": "",
     "task": "data losses metrics",
     "tasks": f"{LIBRARY} sampling data losses metrics task",
-    "training": "models.summary losses metrics task",
+    "training": "models.summary models.diagnosis losses metrics task",
     "cli": f"{LIBRARY} sampling interop data losses metrics task tasks training",
     "errors": "",
     "atomic": "",

@@ -153,6 +153,10 @@ class Cell(CellOptions, nn.Module):
         """One step from pre-activations `z`, of which `project` made G = num_blocks * H columns."""
         raise NotImplementedError
 
+    def gates(self, state: State, z: Float[Array, "B G"], constants: Constants) -> dict[str, Array]:
+        """What the gates are in the step that `step` takes, each [B, H], by name; nothing where a cell shows none."""
+        return {}
+
     def advance(
         self, state: State, z: Float[Array, "B G"], constants: Constants, number: Any = 0
     ) -> tuple[State, Float[Array, "B H"]]:

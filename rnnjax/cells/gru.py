@@ -83,12 +83,22 @@ class GRUCell(GRUOptions, Cell):
         self, state: GRUState, z: Float[Array, "B 3H"], constants: Constants
     ) -> tuple[GRUState, Float[Array, "B H"]]:
         """One step from input pre-activations."""
+        after, _ = self._step_and_gates(state, z, constants)
+        return after, after.h
+
+    def gates(self, state: GRUState, z: Float[Array, "B 3H"], constants: Constants) -> dict[str, Array]:
+        """Update and reset gate."""
+        return self._step_and_gates(state, z, constants)[1]
+
+    def _step_and_gates(
+        self, state: GRUState, z: Float[Array, "B 3H"], constants: Constants
+    ) -> tuple[GRUState, dict[str, Array]]:
         if self.reset_after:
             product = self.recurrent_product(state.h, constants)
             if self.use_bias:
                 product = product + self.parameter("recurrent_bias").astype(z.dtype)[None, :]
-            state, _ = combine_after(state, z, product)
-            return state, state.h
+            after, opened = combine_after(state, z, product)
+            return after, dict(zip(GATES[:-1], opened, strict=False))
         kernel = self.recurrent_kernel(constants, z.dtype)
         parts = columns_of(self.features, 2, 1)
 
@@ -96,8 +106,8 @@ class GRUCell(GRUOptions, Cell):
             product = multiply(x, kernel[:, parts[part]], self.matmul_dtype)
             return self.normalised(product, parts[part], (1,))
 
-        state, _, _ = forward_before(state, drop(state.h, constants.recurrent_mask), z, times)
-        return state, state.h
+        after, _, kept = forward_before(state, drop(state.h, constants.recurrent_mask), z, times)
+        return after, dict(zip(GATES[:-1], kept.rest, strict=True))
 
     @nn.nowrap
     def fused(self) -> tuple[StepRule, Float[Array, "3H"] | None] | None:

@@ -188,10 +188,22 @@ class LSTMCell(LSTMOptions, Cell):
         self, state: LSTMState | GatedLSTMState, z: Float[Array, "B G"], constants: Constants
     ) -> tuple[LSTMState | GatedLSTMState, Float[Array, "B P"]]:
         """One step from input pre-activations."""
+        after, _ = self._step_and_gates(state, z, constants)
+        return after, after.h
+
+    def gates(
+        self, state: LSTMState | GatedLSTMState, z: Float[Array, "B G"], constants: Constants
+    ) -> dict[str, Array]:
+        """Those that have weights."""
+        return self._step_and_gates(state, z, constants)[1]
+
+    def _step_and_gates(
+        self, state: LSTMState | GatedLSTMState, z: Float[Array, "B G"], constants: Constants
+    ) -> tuple[LSTMState | GatedLSTMState, dict[str, Array]]:
         product = self.recurrent_product(state.h, constants)  # [B, G]
         if self.is_plain:
-            after, _ = combine(LSTMState(*state), z, product)
-            return after, after.h
+            plain, opened = combine(LSTMState(*state), z, product)
+            return plain, dict(zip(GATES[:-1], opened, strict=False))
         parts = dict(zip(self.blocks, jnp.split(z + product, self.num_blocks, axis=1), strict=True))
         gates = self.blocks[:-1]
         if isinstance(state, GatedLSTMState):
@@ -220,10 +232,11 @@ class LSTMCell(LSTMOptions, Cell):
         h = o * self.output_activation_fn(shown)
         if self.proj_size:
             h = multiply(h, self.parameter("projection_kernel").astype(z.dtype), self.matmul_dtype)
+        values = {"input": i, "forget": f, "output": o}
+        own = {name: values[name] for name in gates}
         if self.full_gate_recurrence:
-            opened = {"input": i, "forget": f, "output": o}
-            return GatedLSTMState(h, c, jnp.concatenate([opened[name] for name in gates], axis=1)), h
-        return LSTMState(h, c), h
+            return GatedLSTMState(h, c, jnp.concatenate(list(own.values()), axis=1)), own
+        return LSTMState(h, c), own
 
     @nn.nowrap
     def fused(self) -> tuple[StepRule, None] | None:

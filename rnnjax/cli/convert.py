@@ -111,6 +111,8 @@ def read_run(path: Path) -> "Contents":
 
     try:
         task = runs.get_task(RunFolder(path).read_config()["task"])
+        if TASKS[task.name].kind not in ("classifier", "language model"):
+            raise InputError(f"{path}: expected a classifier or language model; it holds a run of {task.name}.")
         trained = runs.load_model(str(path), TASKS[task.name].kind, log.warning)
     except InputError as error:
         raise InputError(str(error).removeprefix("--workdir ")) from error

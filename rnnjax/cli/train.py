@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from rnnjax.task import Task, TrainConfig
     from rnnjax.training.folder import RunFolder
 
-MAY_DIFFER = {"data_dir"}
-"""Settings that a resumed run may have otherwise: they say where data lie, not what they are."""
+PLACES = {"data_dir"}
+"""Settings that say where data lie, not what they are."""
+MAY_DIFFER = PLACES | {"diagnose"}
+"""Settings that a resumed run may have otherwise: they change nothing of what is learned."""
 
 PATHS = {"dataset", "data_dir", "vectors"}
 DATASETS = ("auto", "tfds", "builtin")
@@ -347,7 +349,7 @@ def train(
             log.warning("--config: the data are not those that it was trained on; results will not be the same")
     described = run_settings(task.name, dataclasses.asdict(config), splits.info, splits.dataset, splits.fingerprint)
     devices = Devices()
-    same = [{**described["config"], **dict.fromkeys(MAY_DIFFER)}, described["info"], described["fingerprint"]]
+    same = [{**described["config"], **dict.fromkeys(PLACES)}, described["info"], described["fingerprint"]]
     if not devices.have_same(same):
         host.part()
         raise InputError(

@@ -203,7 +203,9 @@ class RecurrentLayer(LayerOptions, nn.Module):
 
         numbers = None if constants.zoneout_key is None else jnp.arange(num_steps)
         run = self._form(name, cell, return_sequences)
-        if self.chunk_size is not None:
+        if self.is_mutable_collection("diagnosis") and not self.is_initializing():
+            run = partial(self._run_shown, return_sequences)
+        elif self.chunk_size is not None:
             run = partial(self._run_chunks, run)
         final, y = run(cell, initial, fresh, constants, Inputs(x, mask, resets, numbers))
         if carried is not None and not self.is_initializing() and self.is_mutable_collection("carry"):
@@ -303,6 +305,46 @@ class RecurrentLayer(LayerOptions, nn.Module):
         )
         x, *rest = inputs
         return scan(cell, initial, fresh, constants, Steps(pre_activations(cell, x, constants), *rest))
+
+    @nn.nowrap
+    def _run_shown(
+        self, return_sequences: bool, cell: Cell, initial: State, fresh: State, constants: Constants, inputs: Inputs
+    ) -> Result:
+        """The plain scan, which shows in the collection "diagnosis" what `models.diagnosis` looks at.
+
+        To the state after each step it adds what stands in the collection "perturbations", so that the gradient by
+        that (zeros) is the gradient by the state.
+        """
+        x, *rest = inputs
+        steps = Steps(pre_activations(cell, x, constants), *rest)
+        shifts: Any = self.get_variable("perturbations", "states", None)  # [T, B, H] for each part of the state
+
+        def body(cell: Cell, state: State, fresh: State, constants: Constants, given: tuple[Steps, State]) -> Any:
+            step, shift = given
+            gates: dict[str, Array] = {}
+
+            def advance(before: State) -> tuple[State, Array]:
+                gates.update(cell.gates(before, step.z, constants))
+                after, output = cell.advance(before, step.z, constants, step.number)
+                if shift is None:
+                    return after, output
+                after = jax.tree.map(jnp.add, after, shift)
+                return after, cell.output(after)
+
+            state, y = masked_step(advance, state, fresh, step.mask, step.resets)
+            return state, (y, state, gates)
+
+        scan = nn.scan(
+            body,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=(nn.broadcast, nn.broadcast, 0),
+            reverse=self.reverse,
+        )
+        final, (y, states, gates) = scan(cell, initial, fresh, constants, (steps, shifts))
+        for name, value in {"states": states, "gates": gates, "mask": inputs.mask}.items():
+            self.put_variable("diagnosis", name, value)
+        return final, y if return_sequences else None
 
     @nn.nowrap
     def _run_fused(

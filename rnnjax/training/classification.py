@@ -102,6 +102,7 @@ class Examination:
     def _describe(self, example: int) -> dict[str, Any]:
         number, row = self.places[example]
         batch = self.batches[number]
+        assert self.vocabulary is not None  # a classifier reads words
         return {
             "label": self.classes[self.labels[example]],
             "predicted": self.classes[self.predicted[example]],

@@ -38,6 +38,8 @@ class RunFolder:
         self.vocabulary = self.path / "tokenizer.json"
         self.metrics = self.path / "metrics.jsonl"
         self.plot = self.path / "history.png"
+        self.diagnosis = self.path / "diagnosis.jsonl"
+        self.diagnosis_plot = self.path / "diagnosis.png"
         self.checkpoints = self.path / "checkpoints"
         self.results = self.path / "results.json"
         self.group = self.path / "group.json"
@@ -144,7 +146,8 @@ class RunFolder:
         with self._explain():
             self.path.mkdir(parents=True, exist_ok=True)
             self.clear()
-            vocabulary.save(self.vocabulary)
+            if vocabulary is not None:
+                vocabulary.save(self.vocabulary)
             atomic.write_text(self.config, json.dumps(settings, indent=2) + "\n")
 
     @contextlib.contextmanager
@@ -162,7 +165,8 @@ class RunFolder:
     def clear(self) -> None:
         """Delete the run that is here, and nothing else."""
         # The configuration goes first: without it what is left is no run, should this be cut short.
-        for file in (self.config, self.results, self.metrics, self.plot, self.vocabulary, self.group):
+        texts = (self.config, self.results, self.metrics, self.vocabulary, self.group, self.diagnosis)
+        for file in (*texts, self.plot, self.diagnosis_plot):
             file.unlink(missing_ok=True)
         for file in (self.confusion, self.mistakes):
             file.unlink(missing_ok=True)
@@ -257,19 +261,22 @@ class RunFolder:
             raise _failed(path, error, "--resume") from error
 
     def cut_metrics(self, step: int) -> None:
-        """Drop lines past `step`, and a last line that a kill tore."""
-        if not self.metrics.exists():
-            return
+        """Drop lines past `step`, and a last line that a kill tore; of the diagnosis too."""
+        for path in (self.metrics, self.diagnosis):
+            if path.exists():
+                self._cut(path, step)
+
+    def _cut(self, path: Path, step: int) -> None:
         kept = []
-        with self.writing(self.metrics):
-            for line in self.metrics.read_bytes().split(b"\n"):
+        with self.writing(path):
+            for line in path.read_bytes().split(b"\n"):
                 try:
                     record = json.loads(line)
                 except (ValueError, RecursionError):
                     continue
                 if isinstance(record, dict) and isinstance(record.get("step"), int) and record["step"] <= step:
                     kept.append(line + b"\n")
-            atomic.write_bytes(self.metrics, b"".join(kept))
+            atomic.write_bytes(path, b"".join(kept))
 
 
 def _failed(path: Path, error: OSError, mend: str) -> RunError:

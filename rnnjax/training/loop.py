@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,8 +23,10 @@ from rnnjax.task import Batch, Splits, Task, TrainConfig, num_epochs, patience
 from rnnjax.training import checkpoint, classification
 from rnnjax.training.callbacks import EarlyStopping
 from rnnjax.training.devices import Devices
+from rnnjax.training.diagnosis import Diagnosis
 from rnnjax.training.folder import RunFolder
 from rnnjax.training.optimizer import Average, make_optimizer, make_plateau
+from rnnjax.training.overfitting import overfitting_notice
 from rnnjax.training.report import Display, format_metrics, format_seconds, plot_history
 from rnnjax.training.signals import Stopped, StopRequest
 from rnnjax.training.step import (
@@ -99,6 +102,7 @@ class Run:
         self.best = _copy(self.state.evaluated())
         self.inputs = jax.ShapeDtypeStruct(first["inputs"].shape, first["inputs"].dtype)
         self.num_streams = len(first["inputs"])
+        self.diagnosis = Diagnosis(self.model, task, first, folder, self.devices) if config.diagnose else None
 
     def check_monitor(self, batch: Batch) -> None:
         """Raise InputError unless `--monitor` names a metric of the task."""
@@ -174,6 +178,8 @@ class Run:
             self.display.clear()
             if self.events is not None:
                 self.events.close()
+            if self.diagnosis is not None:
+                self.diagnosis.draw()
         if self.saved_step != int(self.state.step):
             self.save()
         return self.finish()
@@ -224,29 +230,26 @@ class Run:
         """Add the metrics of steps to the epoch's sums, and show them; `in_flight` steps were taken since."""
         progress = self.progress
         before = progress.sums.get("loss", (0.0, 0.0))[1]
-        for sums in jax.device_get(done):
-            progress.sums = merge(progress.sums, sums)
         step = (progress.epoch - 1) * self.steps_per_epoch + progress.batch - in_flight
+        for number, sums in enumerate(jax.device_get(done), start=step - len(done) + 1):
+            self.check_finite("the loss", float(sums["loss"][0]), number)
+            progress.sums = merge(progress.sums, sums)
         current = means(progress.sums)
         if "loss" not in current:  # padding only, so far
             return
-        self.check_finite("the loss", current["loss"], step, len(done))
         self.display.update(progress.epoch, step, current, progress.sums["loss"][1] - before)
 
-    def check_finite(self, name: str, value: float, step: int, num_steps: int) -> None:
-        """Raise RunError where a loss, over the `num_steps` steps to `step`, is no number."""
+    def check_finite(self, name: str, value: float, step: int) -> None:
+        """Raise RunError where the loss of a step is no number."""
         if not math.isfinite(value):
-            raise RunError(
-                f"{name} became {value} in the {num_steps} steps to step {step}, epoch {self.progress.epoch}. "
-                "Try a lower --learning-rate, or --clip-norm 1."
-            )
+            raise RunError(diverged(name, value, step, self.progress.epoch, self.config, self.folder.checkpoints))
 
     def finish_epoch(self) -> None:
         """Evaluate, record, remember the best."""
         progress = self.progress
         train = self.summarise(progress.sums)
         validation = self.evaluate(self.state.evaluated(), self.splits.validation)
-        self.check_finite("val_loss", validation["loss"], progress.epoch * self.steps_per_epoch, 1)
+        self.check_finite("val_loss", validation["loss"], progress.epoch * self.steps_per_epoch)
         is_best = self.early_stopping.update(progress.epoch, self.monitored(train, validation))
         if is_best or not self.config.restore_best:
             self.best = _copy(self.state.evaluated())
@@ -254,12 +257,17 @@ class Run:
         progress.history.append({"epoch": progress.epoch, "train": train, "validation": validation})
         self.record("train", train)
         self.record("validation", validation)
+        if self.diagnosis is not None:
+            self.diagnosis.record({"step": int(self.state.step), "epoch": progress.epoch}, self.state.params)
         mark = " *" if is_best else ""
         self.display.line(*(
             f"epoch {progress.epoch}/{self.epochs}  {format_metrics(self.measured(train))}"
             f"  {format_metrics(_prefixed('val_', shown))}  {format_seconds(progress.seconds)}{mark}"
             for shown in (validation, self.measured(validation))
         ))  # fmt: skip
+        if notice := overfitting_notice(progress.history, self.config):
+            self.display.clear()
+            log.warning("%s", notice)
         self.show_samples()
         self.adapt()
         progress.epoch, progress.batch, progress.sums = progress.epoch + 1, 0, {}
@@ -398,6 +406,18 @@ class Run:
             with self.folder.writing(self.folder.results):
                 atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
+
+
+def diverged(name: str, value: float, step: int, epoch: int, config: TrainConfig, checkpoints: Path) -> str:
+    """What to say of a loss that is no number: where, what is left, and what to try."""
+    saved = checkpoint.steps(checkpoints)
+    left = f"the last good checkpoint is of step {saved[-1]}" if saved else "there is no checkpoint yet"
+    remedies = [f"a lower --learning-rate (it is {config.learning_rate:g})"]
+    if not 0 < config.clip_norm <= 1:
+        remedies.insert(0, "--clip-norm 1")
+    if not config.diagnose:
+        remedies.append("--diagnose to see where gradients explode")
+    return f"{name} became {value} at step {step}, epoch {epoch}; {left}. Try {', or '.join(remedies)}."
 
 
 def parameters_sha256(params: Any) -> str:

@@ -25,7 +25,7 @@ def test_task_agrees_with_the_table(name):
     task, entry = module.TASK, TASKS[name]
     assert isinstance(task, Task)
     assert task.name == name
-    assert entry.kind in ("classifier", "language model", "sequence to sequence")
+    assert entry.kind in ("classifier", "language model", "sequence to sequence", "regressor")
     assert task.stateful == (entry.kind == "language model")
     assert f"python train.py --task {name}\n" in module.__doc__
     expectation = re.search(r"Expect: +(.*)", module.__doc__)[1]

@@ -18,6 +18,7 @@ TEXT = "".join(f"{WORDS[i * i % 10]} and {WORDS[i % 7]}, not {WORDS[i % 3]}. " f
 SETTINGS = {
     "imdb": {"max_length": 6, "batch_size": 8, "units": 4, "embedding": 4, "epochs": 4, "learning_rate": 0.02},
     "char": {"window": 8, "batch_size": 6, "units": 5, "embedding": 4, "epochs": 4, "learning_rate": 0.02},
+    "adding": {"length": 5, "batch_size": 16, "units": 4, "epochs": 4, "learning_rate": 0.02},
 }
 
 
@@ -43,18 +44,20 @@ def _no_cache(no_cache: None) -> None:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> dict[str, Path]:
-    """A data file for each task."""
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A data file for each task, but for what is generated."""
+    monkeypatch.setattr("rnnjax.tasks.adding.TRAIN_EXAMPLES", 64)
+    monkeypatch.setattr("rnnjax.tasks.adding.HELD_OUT", {"validation": 20, "test": 20})
     rows = [
         f"{WORDS[i % 10]} {WORDS[i * 3 % 7]} {WORDS[i * i % 5]},{'even' if i % 10 % 2 else 'odd'}" for i in range(46)
     ]
     (tmp_path / "data.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     (tmp_path / "data.txt").write_text(TEXT, encoding="utf-8")
-    return {"imdb": tmp_path / "data.csv", "char": tmp_path / "data.txt"}
+    return {"imdb": tmp_path / "data.csv", "char": tmp_path / "data.txt", "adding": "builtin"}
 
 
 @pytest.fixture
-def make_run(data: dict[str, Path], tmp_path: Path) -> Callable[..., Run]:
+def make_run(data: dict[str, Any], tmp_path: Path) -> Callable[..., Run]:
     """A run of a task in a folder of this name, which is started unless there is one."""
 
     def make(name: str, folder: str = "run", devices: Devices | None = None, **settings: Any) -> Run:

@@ -22,9 +22,11 @@ def without_seconds(results):
     return {name: value for name, value in results.items() if name != "train_seconds"}
 
 
-@pytest.mark.parametrize("name", ["imdb", "char"])
+@pytest.mark.parametrize("name", ["imdb", "char", "adding"])
 def test_stopped_at_any_step_and_resumed_is_as_uninterrupted(name, make_run, stop_after):
-    settings = {"ema_decay": 0.8, "schedule": "cosine", "clip_norm": 0.5, "dropout": 0.2}
+    settings = {"ema_decay": 0.8, "schedule": "cosine", "clip_norm": 0.5}
+    if name != "adding":
+        settings["dropout"] = 0.2
     whole = make_run(name, "whole", **settings)
     expected = whole.train(stop_after(whole, None))
     steps = int(whole.state.step)
