@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a model and save it in a run folder",
     "generate": "continue a text with a trained character model",
     "predict": "classify texts with a trained model",
+    "neurons": "colour a text by what single units of a character model do",
     "convert": "convert a model from and to files of Keras and PyTorch",
 }
 
