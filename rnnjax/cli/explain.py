@@ -1,6 +1,5 @@
 """`rnnjax predict --explain`: what each word of a text adds to the class that is predicted."""
 
-import functools
 import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,9 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float, Int
 
-BATCH_SIZE = 32
-WIDEST_GAP = 0.05
-"""Share of a change that its contributions may miss without a notice."""
+WIDEST_GAP = 0.02
+"""What the sum of contributions may be off by without a notice, beside a change of 1."""
 
 log = logging.getLogger("rnnjax")
 
@@ -48,30 +46,19 @@ def explain(
         texts: texts in UTF-8.
         predictions: label and probability of each.
     """
-    import jax
     import numpy as np
 
-    from rnnjax.data.batching import Examples
     from rnnjax.interpret import integrated_gradients
 
-    attribute = jax.jit(functools.partial(integrated_gradients, trained.model))
     inputs, lengths = trained.vocabulary.encode(texts, trained.info["max_length"])
     classes = np.array([trained.info["classes"].index(label) for label, _ in predictions], np.int32)
-    examples = Examples({"inputs": inputs, "lengths": lengths, "classes": classes, "row": np.arange(len(texts))})
-    for batch in examples.evaluation(min(BATCH_SIZE, max(len(texts), 1))):
-        found = attribute(trained.params, batch["inputs"], batch["lengths"], classes=batch["classes"])
-        contributions, scores, baselines = map(np.asarray, found)
-        for place in np.flatnonzero(batch["weight"]):
-            row, length = batch["row"][place], batch["lengths"][place]
-            values, score, baseline = contributions[place, :length], float(scores[place]), float(baselines[place])
-            if abs(values.sum() - (score - baseline)) > WIDEST_GAP * abs(score - baseline) + 1e-3:
-                log.warning(
-                    "text %s: contributions sum to %.3f, not to %.3f: the logit changes too fast on the way there",
-                    row + 1, values.sum(), score - baseline,
-                )  # fmt: skip
-            pieces = cut_into_pieces(texts[row], batch["inputs"][place, :length], values)
-            label, probability = predictions[row]
-            yield Explanation(label, probability, pieces, score, baseline)
+    found = integrated_gradients(trained.model, trained.params, inputs, lengths, classes=classes)
+    for row, (text, (label, probability)) in enumerate(zip(texts, predictions, strict=True)):
+        values, change = found.contributions[row, : lengths[row]], found.score[row] - found.baseline[row]
+        if abs(values.sum() - change) > WIDEST_GAP * abs(change) + WIDEST_GAP:
+            log.warning("text %s: contributions sum to %.3f, not to %.3f", row + 1, values.sum(), change)
+        pieces = cut_into_pieces(text, inputs[row, : lengths[row]], values)
+        yield Explanation(label, probability, pieces, float(found.score[row]), float(found.baseline[row]))
 
 
 def cut_into_pieces(text: str, ids: "Int[np.ndarray, ' L']", values: "Float[np.ndarray, ' L']") -> list[Piece]:
