@@ -19,7 +19,7 @@ DATA_SETS = ("imdb_reviews", "tiny_shakespeare")
 
 QUICK = (
     "kernels", "cells", "layers", "interop", "parity", "tasks", "training",
-    "benchmarks", "test_public_face.py", "test_regularizers.py", "test_reference.py",
+    "benchmarks", "test_interpret.py", "test_public_face.py", "test_regularizers.py", "test_reference.py",
 )  # fmt: skip
 """Folders and files whose tests run many small programs once: there the time goes into compilation."""
 

@@ -94,3 +94,22 @@ def test_the_table_is_that_of_the_measured_scores():
     for name, score in measured.items():
         assert score["command"] == f"python train.py {scores.ENTRIES[name].options}"
         assert score["mean"] == pytest.approx(np.mean(score["values"]))
+
+
+@pytest.mark.parametrize("command", [line for block in SHELL for line in block.splitlines() if "neurons" in line])
+def test_options_of_neurons(command):
+    """They are those of the command; its own tests run it."""
+    from rnnjax.cli.neurons import make_parser
+
+    options = make_parser().parse_args(shlex.split(command)[2:])
+    assert options.text == "my_book.txt"
+
+
+def test_options_of_explain():
+    from rnnjax.cli.predict import make_parser
+
+    commands = [shlex.split(line) for block in SHELL for line in block.splitlines() if "--explain" in line]
+    assert len(commands) == 2
+    for command in commands:
+        options = [word for word in command[2:] if word not in ("<", "my_lines.txt")]
+        assert make_parser().parse_args(options).explain

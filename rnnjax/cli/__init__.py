@@ -16,6 +16,7 @@ COMMANDS = {
     "generate": "continue a text with a trained character model",
     "predict": "classify texts with a trained model",
     "report": "compare runs on one HTML page",
+    "neurons": "colour a text by what single units of a character model do",
     "convert": "convert a model from and to files of Keras and PyTorch",
 }
 

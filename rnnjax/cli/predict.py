@@ -3,9 +3,11 @@
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from rnnjax.cli import host, notices, runs
+from rnnjax.cli import colours, explain, host, notices, runs
+from rnnjax.cli.convert import check_target
 from rnnjax.cli.options import Parser, folder_name
 from rnnjax.errors import InputError
 
@@ -27,12 +29,22 @@ def make_parser() -> Parser:
         help="Run folder. (default: the newest run of a classifier under runs/)",
     )
     parser.add_argument("--text", metavar="TEXT", help="The text to classify. (default: lines on standard input)")
+    parser.add_argument("--explain", action="store_true", help=(
+        "Show what each word adds to the logit of the predicted class (integrated gradients): as colours in a "
+        "terminal, otherwise as lines word<TAB>contribution, with an empty line between texts."
+    ))  # fmt: skip
+    parser.add_argument("--html", metavar="FILE", help="With --explain, also write an HTML page of the coloured texts.")
+    parser.add_argument("--overwrite", action="store_true", help="Write over FILE where there is such a file.")
     return parser
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print one line `label<TAB>probability` for each text; `rnnjax predict --help` shows the options."""
     options = make_parser().parse_args(arguments)
+    if options.html is not None:
+        if not options.explain:
+            raise InputError("--html: expected --explain beside it; got none. Add it, or leave --html out.")
+        check_target(Path(options.html), options.overwrite)
     host.prepare()
     trained = runs.load_model(options.workdir, "classifier", log.warning)
     if options.text is None and sys.stdin.isatty():
@@ -40,10 +52,34 @@ def main(arguments: Sequence[str]) -> None:
         notices.release()
     texts = read_lines() if options.text is None else [given_text(options.text)]
     notices.release()
+    if options.explain:
+        show_explanations(trained, texts, None if options.html is None else Path(options.html))
+        return
     for label, probability in predict(trained, texts):
-        # In UTF-8 whatever the locale, as the texts came.
-        sys.stdout.buffer.write(f"{label}\t{probability:.4f}\n".encode())
+        write(label, probability)
     sys.stdout.buffer.flush()
+
+
+def write(label: str, probability: float, more: str = "") -> None:
+    """Print a text's line and what is to follow it, in UTF-8 whatever the locale, as the texts came."""
+    sys.stdout.buffer.write(f"{label}\t{probability:.4f}\n{more}".encode())
+
+
+def show_explanations(trained: runs.TrainedModel, texts: Sequence[str], target: Path | None) -> None:
+    """Print each text's line and what its words add to the label, and write the HTML page where one is asked for."""
+    from rnnjax import atomic
+
+    show = explain.coloured if colours.wants_colours() else explain.plain
+    shown = []
+    for number, found in enumerate(explain.explain(trained, texts, list(predict(trained, texts)))):
+        if number:
+            sys.stdout.buffer.write(b"\n")
+        write(found.label, found.probability, show(found))
+        sys.stdout.buffer.flush()
+        if target is not None:
+            shown.append(found)
+    if target is not None:
+        atomic.write_text(target, explain.page(shown))
 
 
 def given_text(text: str) -> str:

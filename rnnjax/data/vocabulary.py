@@ -80,6 +80,19 @@ class SplitTexts:
         return cls(list(index), np.array(numbers, np.int32), np.array(lengths, np.int32))
 
 
+def word_spans(text: str) -> list[slice]:
+    """Where in a text, as it is written, the words stand that `SplitTexts.of` finds, in their order."""
+    import regex
+
+    lower = text.lower()
+    # Lower-casing may add characters (a capital I with a dot becomes two); a break may be any number of spaces.
+    spaced = regex.sub(BREAK, lambda found: " " * len(found[0]), lower).replace(APOSTROPHE, "'")
+    origin: Sequence[int] = range(len(text))
+    if len(lower) != len(text):
+        origin = [place for place, character in enumerate(text) for _ in character.lower()]
+    return [slice(origin[found.start()], origin[found.end() - 1] + 1) for found in regex.finditer(WORD, spaced)]
+
+
 class WordVocabulary:
     """Words by falling frequency, ties in alphabetical order. Id 0 is padding, id 1 any word not in the vocabulary.
 

@@ -40,9 +40,12 @@ class Classifier(nn.Module):
         *,
         lengths: Int[Array, "B"] | None = None,
         deterministic: bool = True,
+        vectors: Float[Array, "B T E"] | None = None,
     ) -> Float[Array, "B C"]:
-        """Logits `[B, 1]` for two classes, `[B, C]` for C of them."""
-        x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding").lookup(tokens)  # [B, T, E]
+        """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
+        x: Any = vectors
+        if vectors is None:
+            x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding").lookup(tokens)  # [B, T, E]
         encoder = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)
         x = encoder(x, lengths=lengths)  # [B, H], or [B, T, H] to be pooled
         if self.pooling is not None:

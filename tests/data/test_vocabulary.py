@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnjax.data import tfds
-from rnnjax.data.vocabulary import CharacterVocabulary, SplitTexts, WordVocabulary, load_vocabulary, percentile_length
+from rnnjax.data.vocabulary import (
+    CharacterVocabulary,
+    SplitTexts,
+    WordVocabulary,
+    load_vocabulary,
+    percentile_length,
+    word_spans,
+)
 from rnnjax.errors import InputError
 
 TEXTS = [
@@ -87,6 +94,44 @@ LATIN = st.text(st.characters(max_codepoint=0x24F))
 def test_the_file_says_the_same_to_the_library_of_its_format(texts):
     vocabulary = WordVocabulary.train(texts, 20)
     assert encoded(vocabulary, texts) == as_tokenizers_does(vocabulary, texts)
+
+
+def spans_agree(text: str) -> None:
+    """The words that spans show, split again, are those that are encoded, and nothing else holds a word."""
+    spans = word_spans(text)
+    split = SplitTexts.of([text])
+    words = [split.words[number] for number in split.numbers]
+    assert [SplitTexts.of([text[span]]).words for span in spans] == [[word] for word in words]
+    ends = [0, *(span.stop for span in spans)]
+    starts = [*(span.start for span in spans), len(text)]
+    between = [text[end:start] for end, start in zip(ends, starts, strict=True)]
+    assert all(end <= start for end, start in zip(ends, starts, strict=True))
+    assert "".join(f"{gap}{text[span]}" for gap, span in zip(between, spans, strict=False)) + between[-1] == text
+
+
+ODD = ["\u0130stanbul", "DI\u0130", "\u0130", "\u0130'\u0130<BR />\u0130", "\u039f\u03a3", "\u1e9e", "\ufb03"]
+
+
+@given(text=st.lists(st.sampled_from(PIECES + SCRIPTS + ODD) | LATIN, max_size=8).map(" ".join))
+def test_spans_are_of_the_words_that_are_encoded(text):
+    spans_agree(text)
+
+
+def test_spans_by_hand():
+    text = "\u0130yi<br />7/10! It\N{RIGHT SINGLE QUOTATION MARK}s <BR\n/>GREAT, \u0130\u0130x"
+    words = ["\u0130yi", "7/10", "!", "It\N{RIGHT SINGLE QUOTATION MARK}s", "GREAT", "\u0130\u0130x"]
+    assert [text[span] for span in word_spans(text)] == words
+    assert word_spans("") == []
+
+
+@pytest.mark.real_data("imdb_reviews")
+def test_spans_of_reviews(tfds_dir):
+    for text in tfds.read_imdb(tfds.prepare_imdb(tfds_dir))["train"][0][:300]:
+        spans = word_spans(text)
+        split = SplitTexts.of([text])
+        assert [text[span].lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") for span in spans] == [
+            split.words[number] for number in split.numbers
+        ]
 
 
 @pytest.mark.real_data("imdb_reviews")
