@@ -209,12 +209,10 @@ def test_the_models_of_the_tasks():
     assert layers == {}
 
 
-def test_nothing_is_added_where_nobody_looks():
+def test_layers_hold_nothing_for_those_who_do_not_look():
     x = np.zeros((B, T, D), np.float32)
-    for layer in (rnnjax.LSTM(H), rnnjax.GRU(H, implementation="scan")):
-        variables = layer.init(jax.random.key(0), x)
-        assert set(variables) == {"params"}
-        plain = jax.jit(layer.apply).lower(variables, x).as_text()
-        assert plain == jax.jit(lambda v, x, layer=layer: layer.apply(v, x)).lower(variables, x).as_text().replace(
-            "jit__lambda", "jit_apply"
-        )
+    layer = rnnjax.LSTM(H)
+    variables = jax.jit(layer.init)(jax.random.key(0), x)
+    assert set(variables) == {"params"}
+    _, changed = layer.apply(variables, x, mutable=["carry"])
+    assert changed == {}

@@ -44,6 +44,13 @@ def test_a_diagnosed_run_is_the_same_run(name, settings, layers, make_run, stop_
     assert run.folder.diagnosis_plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_compiled_step_is_the_same(make_run):
+    plain, run = (make_run("char", str(diagnose), diagnose=diagnose) for diagnose in (False, True))
+    batch = run.splits.train.training_epoch(0, 1, run.config.batch_size)[0]
+    texts = [one.train_step.lower(one.state, batch, one.key).as_text() for one in (plain, run)]
+    assert texts[0] == texts[1]
+
+
 def test_it_goes_on_after_a_stop(make_run, stop_after):
     run = make_run("imdb", "whole", epochs=2, diagnose=True)
     run.train(stop_after(run, None))
