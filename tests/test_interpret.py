@@ -106,7 +106,7 @@ def test_a_model_that_changes_its_mind_at_once():
 
     model = Cliff(4, 2, 1, rnnjax.LSTM(1))
     params = {"embedding": {"embedding": jnp.array([[0.0], [0.5], [1.0], [-0.25]])}}
-    found = integrated_gradients(model, params, np.array([[1, 2, 3]]))
+    found = integrated_gradients(model, params, np.array([[1, 2, 3]]), classes=np.array([1]))
     np.testing.assert_allclose([found.baseline[0], found.score[0]], [-1, 1])
     np.testing.assert_allclose(found.contributions[0], 2 * np.array([0.5, 1, -0.25]) / 1.25, atol=5e-3)
 
@@ -121,7 +121,10 @@ def test_vectors_in_the_place_of_tokens():
     variables = model.init(jax.random.key(0), TOKENS)
     vectors = variables["params"]["embedding"]["embedding"][TOKENS]
     given = model.apply(variables, TOKENS, lengths=LENGTHS, vectors=vectors)
-    np.testing.assert_allclose(given, model.apply(variables, TOKENS, lengths=LENGTHS), rtol=1e-6, atol=1e-7)
+    logits = model.apply(variables, TOKENS, lengths=LENGTHS)
+    np.testing.assert_allclose(given, logits, rtol=1e-6, atol=1e-7)
+    by_default = integrated_gradients(model, variables["params"], TOKENS, LENGTHS)  # the predicted classes
+    np.testing.assert_allclose(by_default.score, logits.max(axis=1), rtol=1e-6, atol=1e-7)
 
 
 STACKS = {

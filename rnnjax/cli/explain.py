@@ -70,7 +70,7 @@ def cut_into_pieces(text: str, ids: "Int[np.ndarray, ' L']", values: "Float[np.n
     pieces, end = [], 0
     for number, span in enumerate(spans):
         if span.start > end:
-            pieces.append(Piece(text[end : span.start]))
+            pieces.append(Piece(text[end : span.start], note="cut" if number < num_cut else ""))
         if number < num_cut:
             pieces.append(Piece(text[span], 0.0, "cut"))
         else:

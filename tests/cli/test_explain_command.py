@@ -39,8 +39,8 @@ class Texts(html.parser.HTMLParser):
         if tag == "div" and attributes.get("class") == "text":
             self.texts.append("")
             self.inside = True
-        elif tag == "span" and self.inside:
-            self.spans.append((attributes.get("class", ""), attributes.get("title"), attributes.get("style", "")))
+        elif tag == "span" and self.inside and "title" in attributes:  # a word
+            self.spans.append((attributes.get("class", ""), attributes["title"], attributes.get("style", "")))
 
     def handle_endtag(self, tag):
         self.inside = self.inside and tag != "div"
