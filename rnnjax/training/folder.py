@@ -239,7 +239,7 @@ class RunFolder:
         Raises:
             InputError: it is broken.
         """
-        if not self.is_finished:
+        if not self.results.exists():
             return None
         try:
             results = json.loads(self.results.read_text(encoding="utf-8"))

@@ -37,7 +37,7 @@ CASES = {
     "unknown cell": Case((*IMDB, "--cell", "lsmt"), "--cell", "lstm, gru, simple", "'lsmt'"),
     "unknown cell of char": Case((*CHAR, "--cell", "LSTM"), "--cell", "lstm, gru, simple", "'LSTM'"),
     "unknown model": Case((*IMDB, "--model", "deep"), "--model", "single, stacked, bidirectional", "'deep'"),
-    "unknown optimizer": Case((*IMDB, "--optimizer", "sgd"), "--optimizer", "adam, rmsprop", "'sgd'"),
+    "unknown optimizer": Case((*IMDB, "--optimizer", "lion"), "--optimizer", "adam, adamw, rmsprop", "'lion'"),
     "unknown preset": Case((*CHAR, "--preset", "huge"), "--preset", "large", "'huge'"),
     "preset where there is none": Case((*IMDB, "--preset", "large"), "--preset", "'large'"),
     "no number": Case((*IMDB, "--units", "many"), "--units", "whole number", "'many'"),
