@@ -43,4 +43,5 @@ def test_ten_updates(case):
         theirs.apply([keras.ops.convert_to_tensor(gradient)], [variable])
         updates, state = ours.update({"kernel": jnp.asarray(gradient)}, state, params)
         params = {"kernel": params["kernel"] + updates["kernel"]}
-    np.testing.assert_allclose(params["kernel"], keras.ops.convert_to_numpy(variable), rtol=1e-5, atol=1e-6)
+    # Keras's Adam adds epsilon before it corrects the bias of the second moment, where it weighs more: up to 6e-5 here.
+    np.testing.assert_allclose(params["kernel"], keras.ops.convert_to_numpy(variable), rtol=1e-4, atol=1e-6)
