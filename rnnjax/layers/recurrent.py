@@ -256,13 +256,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
         head = jax.tree.map(lambda part: part[:whole].reshape(-1, size, *part.shape[1:]), inputs)
         rest = jax.tree.map(lambda part: part[whole:], inputs)
         again = nn.remat(run, prevent_cse=False)
-        over_chunks = nn.scan(
-            again,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=(nn.broadcast, nn.broadcast, 0),
-            reverse=self.reverse,
-        )
+        over_chunks = self._scanned(again)
 
         def run_head(state: State) -> Result:
             state, y = over_chunks(cell, state, fresh, constants, head)
@@ -282,6 +276,19 @@ class RecurrentLayer(LayerOptions, nn.Module):
         return state, None if early is None or late is None else jnp.concatenate([early, late])
 
     @nn.nowrap
+    def _scanned(self, body: Callable[..., Any], unroll: int = 1) -> Callable[..., Any]:
+        """`body(cell, state, fresh, constants, inputs)` over the first axis of `inputs`, in the layer's direction."""
+        scan: Callable[..., Any] = nn.scan(
+            body,
+            variable_broadcast="params",
+            split_rngs={"params": False},
+            in_axes=(nn.broadcast, nn.broadcast, 0),
+            reverse=self.reverse,
+            unroll=unroll,
+        )
+        return scan
+
+    @nn.nowrap
     def _run_scan(
         self, return_sequences: bool, cell: Cell, initial: State, fresh: State, constants: Constants, inputs: Inputs
     ) -> Result:
@@ -295,16 +302,10 @@ class RecurrentLayer(LayerOptions, nn.Module):
             )
             return state, y if return_sequences else None
 
-        scan = nn.scan(
-            body,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=(nn.broadcast, nn.broadcast, 0),
-            reverse=self.reverse,
-            unroll=self.unroll,
-        )
         x, *rest = inputs
-        return scan(cell, initial, fresh, constants, Steps(pre_activations(cell, x, constants), *rest))
+        steps = Steps(pre_activations(cell, x, constants), *rest)
+        final, y = self._scanned(body, self.unroll)(cell, initial, fresh, constants, steps)
+        return final, y
 
     @nn.nowrap
     def _run_shown(
@@ -334,14 +335,7 @@ class RecurrentLayer(LayerOptions, nn.Module):
             state, y = masked_step(advance, state, fresh, step.mask, step.resets)
             return state, (y, state, gates)
 
-        scan = nn.scan(
-            body,
-            variable_broadcast="params",
-            split_rngs={"params": False},
-            in_axes=(nn.broadcast, nn.broadcast, 0),
-            reverse=self.reverse,
-        )
-        final, (y, states, gates) = scan(cell, initial, fresh, constants, (steps, shifts))
+        final, (y, states, gates) = self._scanned(body)(cell, initial, fresh, constants, (steps, shifts))
         for name, value in {"states": states, "gates": gates, "mask": inputs.mask}.items():
             self.put_variable("diagnosis", name, value)
         return final, y if return_sequences else None
@@ -504,3 +498,7 @@ class RGLRU(RGLRUOptions, RecurrentLayer):
     """Layer over `RGLRUCell`, with its options."""
 
     cell_class, cell_options = RGLRUCell, RGLRUOptions
+
+
+BY_CELL: dict[str, Callable[..., RecurrentLayer]] = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
+"""What `--cell` names in tasks that start these layers as they are."""

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 from rnnjax.data.batching import Examples
 from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.errors import InputError
-from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
+from rnnjax.layers.recurrent import BY_CELL
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.seq2seq import Seq2Seq
 from rnnjax.task import (
@@ -39,7 +39,6 @@ from rnnjax.task import (
 
 log = logging.getLogger("rnnjax")
 
-LAYERS = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
 CHARACTERS = " +0123456789"
 """In the order of their code points; the space fills questions and answers up."""
 EXAMPLES = {1: 50, 2: 5_000, 3: 50_000, 4: 400_000}
@@ -138,7 +137,7 @@ def draw_pairs(count: int, digits: int, seed: int) -> list[tuple[int, int]]:
 
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """An encoder and a decoder of one kind."""
-    layer = LAYERS[config.cell](config.units, matmul_dtype=config.matmul_dtype)
+    layer = BY_CELL[config.cell](config.units, matmul_dtype=config.matmul_dtype)
     return Seq2Seq(
         len(CHARACTERS), info["answer_length"], layer, layer, config.attention, matmul_dtype=config.matmul_dtype
     )

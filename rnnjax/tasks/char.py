@@ -25,7 +25,7 @@ from rnnjax.data.batching import Batches, Streams
 from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.errors import InputError
 from rnnjax.layers.combinators import Stack
-from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
+from rnnjax.layers.recurrent import BY_CELL
 from rnnjax.metrics import Sums, masked_sum, per_token
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import (
@@ -44,7 +44,6 @@ from rnnjax.task import (
 
 log = logging.getLogger("rnnjax")
 
-LAYERS = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
 WARMUP = 256
 """Characters that an evaluation stream reads before those that count."""
 MOST_LAYERS = 100
@@ -157,7 +156,7 @@ class HalvedPart(Part):
 
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The language model of these settings."""
-    layer = LAYERS[config.cell]
+    layer = BY_CELL[config.cell]
     layers = [
         layer(
             config.units,
