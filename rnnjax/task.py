@@ -194,6 +194,22 @@ def patience(config: TrainConfig, steps_per_epoch: int) -> int:
     return max(3, math.ceil(450 / steps_per_epoch)) if config.patience == "auto" else config.patience
 
 
+def one_token(info: Mapping[str, Any]) -> Batch:
+    """A batch of one example with one token, which gives a model of texts the shapes of its parameters."""
+    return {"inputs": np.zeros((1, 1), np.int32)}
+
+
+class Prediction(NamedTuple):
+    """What `predict.py` needs of a task: lines of text become examples, and a model's outputs answers."""
+
+    encode: Callable[[Any, Mapping[str, Any], Any, Sequence[str]], Batch]
+    """Settings, `Splits.info`, vocabulary and lines -> arrays of one example a line, as `load` makes them.
+    Raises InputError where a line cannot be read."""
+    decode: Callable[[Any, Mapping[str, Any], Any, Any, Batch], Sequence[tuple[str, float]]]
+    """Settings, `Splits.info`, vocabulary, the model's outputs and the batch, on the host -> for each row the answer
+    and its probability."""
+
+
 class Source(Protocol):
     """Examples of one split, as batches."""
 
@@ -247,10 +263,14 @@ class Task:
     load: Callable[[Any], Splits]
     """Settings -> data."""
     build: Callable[[Any, Mapping[str, Any]], Any]
-    """Settings and `Splits.info` -> Flax module, called as `model(batch["inputs"], lengths=batch.get("lengths"))`; with
+    """Settings and `Splits.info` -> Flax module, called as `model(batch["inputs"], **task.keywords(batch))`; with
     `stateful` also `initial_state=, return_state=True`."""
     loss: Callable[[Any, Any], Any]
     """Model outputs and a batch -> metrics as sums and counts (`metrics.Sums`); the mean of "loss" is minimised."""
+    arguments: Collection[str] = ("lengths",)
+    """Entries of a batch that the model takes by keyword, where the batch has them."""
+    example: Callable[[Mapping[str, Any]], Batch] = one_token
+    """`Splits.info` -> a batch of any values, from which a model without data learns the shapes of its parameters."""
     presets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Named sets of options."""
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -270,3 +290,12 @@ class Task:
     """Results drawn from the validation metrics of all epochs, where there is no test split of its own."""
     samples: Callable[[Any, Any, Batch], Sequence[str]] | None = None
     """Settings, the model's outputs and a batch -> lines that show what the model answers, after each epoch."""
+    prediction: Prediction | None = None
+    """How `predict.py` asks a model; None where there is nothing to ask it in a line of text."""
+    pictures: Callable[[Any, Splits, Any, Any], Mapping[str, Any]] | None = None
+    """Settings, data, the model and its best parameters -> matplotlib figures by name, which show what the model does;
+    they are drawn at the end of a run into its folder `pictures`."""
+
+    def keywords(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model takes of a batch by keyword."""
+        return {name: batch[name] for name in self.arguments if name in batch}

@@ -4,12 +4,12 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rnnjax.cli import colours, explain, host, notices, runs
 from rnnjax.cli.convert import check_target
 from rnnjax.cli.options import Parser, folder_name
 from rnnjax.errors import InputError
+from rnnjax.tasks import PREDICTORS
 
 BATCH_SIZE = 256
 
@@ -20,15 +20,16 @@ def make_parser() -> Parser:
     """The options of `rnnjax predict`."""
     parser = Parser(
         prog="predict.py",
-        description="Print label and probability of a text, or of each line on standard input, separated by a tab.",
+        description="Print a trained model's answer and its probability, separated by a tab, for a text or for each "
+        "line on standard input: the class of a text, the sum of 535+61, the tags of a sentence.",
     )
     parser.add_argument(
         "--workdir",
         type=folder_name,
         metavar="DIR",
-        help="Run folder. (default: the newest run of a classifier under runs/)",
+        help="Run folder. (default: the newest run under runs/ that answers)",
     )
-    parser.add_argument("--text", metavar="TEXT", help="The text to classify. (default: lines on standard input)")
+    parser.add_argument("--text", metavar="TEXT", help="The text to answer to. (default: lines on standard input)")
     parser.add_argument("--explain", action="store_true", help=(
         "Show what each word adds to the logit of the predicted class (integrated gradients): as colours in a "
         "terminal, otherwise as lines word<TAB>contribution, with an empty line between texts."
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
             raise InputError("--html: expected --explain beside it; got none. Add it, or leave --html out.")
         check_target(Path(options.html), options.overwrite)
     host.prepare()
-    trained = runs.load_model(options.workdir, "classifier", log.warning)
+    trained = runs.load_model(options.workdir, "classifier" if options.explain else PREDICTORS, log.warning)
     if options.text is None and sys.stdin.isatty():
         log.info("reading texts from the terminal, one a line; Ctrl-D ends them")
         notices.release()
@@ -113,26 +114,22 @@ def read_lines() -> list[str]:
 
 
 def predict(trained: runs.TrainedModel, texts: Sequence[str]) -> Iterator[tuple[str, float]]:
-    """The most probable label of each text, and its probability."""
-    import jax
-    import numpy as np
-
+    """The answer to each text, the most probable label of a classifier, and its probability."""
     from rnnjax.data.batching import Examples
-    from rnnjax.models.classifier import probabilities
     from rnnjax.training.devices import Devices
+    from rnnjax.training.step import make_prediction_step
 
+    task, prediction = trained.task, trained.task.prediction
+    assert prediction is not None
     devices = Devices()
     params = devices.copy(trained.params)
-    inputs, lengths = trained.vocabulary.encode(texts, trained.info["max_length"])
+    run = make_prediction_step(trained.model, task, devices)
+    context = (trained.config, trained.info)
+    arrays = prediction.encode(*context, trained.vocabulary, texts)
     batch_size = min(BATCH_SIZE, max(len(texts), 1))
-
-    @jax.jit
-    def run(params: Any, inputs: np.ndarray, lengths: np.ndarray) -> jax.Array:
-        with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
-            logits: Any = trained.model.apply({"params": params}, inputs, lengths=lengths)
-        return probabilities(logits)
-
-    for batch in map(devices.divide_batch, Examples({"inputs": inputs, "lengths": lengths}).evaluation(batch_size)):
-        rows = np.asarray(run(params, batch["inputs"], batch["lengths"]))
-        for row in rows[np.asarray(batch["weight"]) > 0]:
-            yield trained.info["classes"][row.argmax()], float(row.max())
+    for batch in Examples(arrays).evaluation(batch_size):
+        outputs = devices.gather(run(params, devices.divide_batch(batch)))
+        answers = prediction.decode(*context, trained.vocabulary, outputs, batch)
+        for answer, weight in zip(answers, batch["weight"], strict=False):  # outputs may have rows for more devices
+            if weight > 0:
+                yield answer

@@ -48,6 +48,8 @@ class Shown:
     classes: dict[str, dict[str, Any]]
     """The table of classes in results.json."""
     confusion: str | None
+    pictures: dict[str, str]
+    """Addresses of what the task drew, by name."""
     """The address of a picture, which holds the picture itself."""
     mistakes: list[dict[str, Any]]
     sample: str | None
@@ -144,6 +146,7 @@ def read_run(folder: "RunFolder", name: str, colour: str, with_sample: bool) -> 
         is_finished=results is not None,
         classes=table_of_classes(folder.results, results or {}),
         confusion=as_address(folder.confusion) if folder.confusion.exists() else None,
+        pictures={path.stem: as_address(path) for path in sorted(folder.pictures.glob("*.png"))},
         mistakes=folder.read_mistakes(),
         sample=sample,
     )

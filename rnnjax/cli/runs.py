@@ -3,7 +3,7 @@
 import datetime
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -14,7 +14,7 @@ from rnnjax.tasks import TASKS
 if TYPE_CHECKING:
     from flax import linen as nn
 
-    from rnnjax.task import Task
+    from rnnjax.task import Task, TrainConfig
 
 RUNS = Path("runs")
 
@@ -25,7 +25,10 @@ class TrainedModel(NamedTuple):
     model: "nn.Module"
     params: Any
     vocabulary: Any
+    """None where there is no text."""
     info: dict[str, Any]
+    task: "Task"
+    config: "TrainConfig"
 
 
 def get_task(name: str) -> "Task":
@@ -63,46 +66,49 @@ def newest(accept: Callable[[dict[str, Any], Path], bool], wanted: str) -> Path:
     return max(found)[1]
 
 
-def load_model(workdir: str | None, kind: str, notify: Callable[[str], None]) -> TrainedModel:
-    """The best model of a run folder, by default of the newest run of this kind that has a checkpoint.
+def load_model(workdir: str | None, kinds: str | Collection[str], notify: Callable[[str], None]) -> TrainedModel:
+    """The best model of a run folder, by default of the newest run of these kinds that has a checkpoint.
 
     Raises:
         InputError: no run, a run of another kind, or no whole checkpoint.
     """
     import jax
-    import jax.numpy as jnp
 
     from rnnjax.data.vocabulary import load_vocabulary
-    from rnnjax.task import TrainConfig
     from rnnjax.training import checkpoint
     from rnnjax.training.folder import RunFolder
 
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    wanted = " or ".join(f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}" for kind in kinds)
     if workdir is None:
 
         def is_trained(settings: dict[str, Any], path: Path) -> bool:
-            return TASKS[settings["task"]].kind == kind and bool(checkpoint.steps(RunFolder(path).checkpoints))
+            return TASKS[settings["task"]].kind in kinds and bool(checkpoint.steps(RunFolder(path).checkpoints))
 
-        workdir = str(newest(is_trained, f"a run of a {kind} with a checkpoint"))
+        workdir = str(newest(is_trained, f"a run of {wanted} with a checkpoint"))
         notify(f"using {workdir}")
     folder = RunFolder(workdir)
     settings = folder.read_config()
     task = get_task(settings["task"])
-    if TASKS[task.name].kind != kind:
-        raise InputError(f"--workdir {workdir}: expected a run of a {kind}; it holds a run of {task.name}.")
+    kind = TASKS[task.name].kind
+    if kind not in kinds:
+        raise InputError(f"--workdir {workdir}: expected a run of {wanted}; it holds a run of {task.name}.")
     with folder.explain_config():
         config: TrainConfig = task.config(**settings["config"])
         model = task.build(config, settings["info"])
-        tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+        example = task.example(settings["info"])
+        arrays = (example["inputs"], task.keywords(example))
+        shapes = jax.eval_shape(lambda x, more: model.init(jax.random.key(0), x, **more), *arrays)["params"]
         params = checkpoint.read_newest(folder.checkpoints, lambda path: checkpoint.restore_best(path, shapes), notify)
     if params is None:
         raise InputError(
             f"--workdir {workdir}: expected a whole checkpoint in {folder.checkpoints}; found none. Train it again."
         )
-    vocabulary = load_vocabulary(folder.vocabulary)
+    has_text = kind in ("classifier", "language model") or folder.vocabulary.exists()
+    vocabulary = load_vocabulary(folder.vocabulary) if has_text else None
     with folder.explain_config():
         check_fit(kind, settings["info"], vocabulary)
-    return TrainedModel(model, params, vocabulary, settings["info"])
+    return TrainedModel(model, params, vocabulary, settings["info"], task, config)
 
 
 def check_fit(kind: str, info: dict[str, Any], vocabulary: Any) -> None:
@@ -114,6 +120,8 @@ def check_fit(kind: str, info: dict[str, Any], vocabulary: Any) -> None:
     from rnnjax.data.vocabulary import CharacterVocabulary
     from rnnjax.task import Bounds, Count, check_value
 
+    if kind not in ("classifier", "language model"):
+        return
     size, is_of_characters = len(vocabulary), isinstance(vocabulary, CharacterVocabulary)
     if info["vocabulary_size"] != size or is_of_characters != (kind == "language model"):
         raise ValueError(

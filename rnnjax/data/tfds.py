@@ -111,11 +111,16 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder of all data sets: the one that is named, TFDS_DATA_DIR, or TFDS's own."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or Path("~", "tensorflow_datasets")).expanduser()
+
+
 def _prepared(name: str, data_dir: str | os.PathLike[str] | None, source: Source) -> Path:
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or Path("~", "tensorflow_datasets")).expanduser()
+    root = data_folder(data_dir)
     folder = root / name
     if not _is_prepared(folder):
-        _probe(source.url)
+        probe(source.url)
         _prepare(name, root, source)
     return folder
 
@@ -125,10 +130,13 @@ def _is_prepared(folder: Path) -> bool:
     return os.path.exists(folder / "dataset_info.json")
 
 
-def _probe(url: str) -> None:
+def probe(url: str) -> None:
     """Ask the server once, since TFDS would repeat a vain request for minutes.
 
     In a thread, since no time-out of the library covers a name server that does not answer.
+
+    Raises:
+        NetworkUnavailable: it does not answer, or not as it should.
     """
     import requests
 
@@ -165,7 +173,7 @@ def _prepare(name: str, root: Path, source: Source) -> None:
         ) from None
     # The download is removed at the end, whatever happens: a refused file must not be found by the next run.
     with (
-        _interruptible(),
+        interruptible(),
         downloads,
         contextlib.redirect_stdout(sys.stderr),
     ):  # TFDS prints its notices to standard output
@@ -194,7 +202,7 @@ def _prepare(name: str, root: Path, source: Source) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Within, SIGINT and SIGTERM raise Interrupted, so that the download is removed."""
 
     def interrupt(number: int, frame: object) -> None:

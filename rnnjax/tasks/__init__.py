@@ -10,8 +10,11 @@ class Entry(NamedTuple):
     expected: str
     """What a run with the default settings reaches (benchmarks/scores.json)."""
     kind: str
-    """"classifier" (predict.py), "language model" (generate.py) or what it is otherwise."""
+    """"classifier" (of texts), "language model" (generate.py) or what it is otherwise."""
 
+
+PREDICTORS = ("classifier", "image classifier", "sequence to sequence", "question answering", "tagger")
+"""Kinds that predict.py asks."""
 
 TASKS = {
     "imdb": Entry("sentiment of film reviews, or any labelled texts", "test accuracy 0.879", "classifier"),

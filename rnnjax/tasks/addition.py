@@ -8,12 +8,14 @@ Expect: exact match 0.998 at 3 digits, 2 minutes on two cores (benchmarks/scores
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.special
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -30,6 +32,7 @@ from rnnjax.task import (
     NotNegative,
     OptionalCount,
     Positive,
+    Prediction,
     Schedule,
     Size,
     Splits,
@@ -84,9 +87,7 @@ def load(config: Config) -> Splits:
     pairs = draw_pairs(count, config.digits, config.seed)
     vocabulary = CharacterVocabulary(CHARACTERS)
     width = 2 * config.digits + 1
-    questions = [f"{a}+{b}".ljust(width) for a, b in pairs]
-    if config.reverse:
-        questions = [question[::-1] for question in questions]
+    questions = [written(f"{a}+{b}", config) for a, b in pairs]
     answers = [str(a + b).ljust(config.digits + 1) for a, b in pairs]
     arrays = {
         "inputs": vocabulary.encode("".join(questions)).reshape(count, width),
@@ -99,6 +100,11 @@ def load(config: Config) -> Splits:
     log.info("%s additions of up to %s digits; %s to train on", count, config.digits, len(train))
     info = {"answer_length": config.digits + 1}
     return Splits("builtin", fingerprint, train, validation, test, info, vocabulary)
+
+
+def written(question: str, config: Config) -> str:
+    """A question as the model reads it: filled up and, with `--reverse`, from its end."""
+    return question.ljust(2 * config.digits + 1)[:: -1 if config.reverse else 1]
 
 
 def draw_pairs(count: int, digits: int, seed: int) -> list[tuple[int, int]]:
@@ -167,4 +173,36 @@ def samples(config: Config, logits: Float[np.ndarray, "B A V"], batch: Batch) ->
     return lines[:SHOWN]
 
 
-TASK = Task("addition", Config, load, build, loss, samples=samples)
+def encode_questions(
+    config: Config, info: Mapping[str, Any], vocabulary: CharacterVocabulary, lines: Sequence[str]
+) -> Batch:
+    """Questions as `predict.py` gets them: "535+61".
+
+    Raises:
+        InputError: a line is no sum of two numbers of at most `--digits` digits.
+    """
+    questions = []
+    for number, line in enumerate(lines, start=1):
+        if not re.fullmatch(rf"[0-9]{{1,{config.digits}}}\+[0-9]{{1,{config.digits}}}", line.strip()):
+            raise InputError(
+                f"line {number}: expected a sum of two numbers of up to {config.digits} digits, as 12+7; got {line!r}."
+            )
+        questions.append(written(line.strip(), config))
+    ids = vocabulary.encode("".join(questions)).reshape(len(lines), 2 * config.digits + 1)
+    return {"inputs": ids}
+
+
+def answers(
+    config: Config,
+    info: Mapping[str, Any],
+    vocabulary: CharacterVocabulary,
+    logits: Float[np.ndarray, "B A V"],
+    batch: Batch,
+) -> list[tuple[str, float]]:
+    """The answer to each question, and its probability: the product of those of its characters."""
+    probability = scipy.special.softmax(logits, axis=-1).max(axis=-1).prod(axis=-1)  # [B]
+    texts = [vocabulary.decode(row).strip() for row in logits.argmax(axis=-1)]
+    return list(zip(texts, probability.tolist(), strict=True))
+
+
+TASK = Task("addition", Config, load, build, loss, samples=samples, prediction=Prediction(encode_questions, answers))

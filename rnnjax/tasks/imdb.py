@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ from rnnjax.task import (
     NotNegative,
     OptionalCount,
     Positive,
+    Prediction,
     Rate,
     Schedule,
     Size,
@@ -351,6 +352,20 @@ def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
     return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(correct.astype(losses.dtype), weight)}
 
 
+def encode_texts(config: Config, info: Mapping[str, Any], vocabulary: WordVocabulary, texts: Sequence[str]) -> Batch:
+    """Texts as `predict.py` gets them."""
+    inputs, lengths = vocabulary.encode(texts, info["max_length"])
+    return {"inputs": inputs, "lengths": lengths}
+
+
+def best_classes(
+    config: Config, info: Mapping[str, Any], vocabulary: WordVocabulary, logits: Float[np.ndarray, "B C"], batch: Batch
+) -> list[tuple[str, float]]:
+    """The most probable class of each text, and its probability."""
+    rows = np.asarray(probabilities(jnp.asarray(logits)))
+    return [(info["classes"][row.argmax()], float(row.max())) for row in rows]
+
+
 TUTORIAL = {
     "batch_size": 128,
     "learning_rate": 1e-3,
@@ -370,4 +385,5 @@ TASK = Task(
     presets={"tutorial": TUTORIAL},
     frozen=frozen,
     probabilities=probabilities,
+    prediction=Prediction(encode_texts, best_classes),
 )

@@ -102,12 +102,15 @@ class Examination:
     def _describe(self, example: int) -> dict[str, Any]:
         number, row = self.places[example]
         batch = self.batches[number]
-        assert self.vocabulary is not None  # a classifier reads words
+        if self.vocabulary is None:  # what is no text
+            text = f"example {example} of the test split"
+        else:
+            text = self.vocabulary.decode(batch["inputs"][row][: batch["lengths"][row]])
         return {
             "label": self.classes[self.labels[example]],
             "predicted": self.classes[self.predicted[example]],
             "probability": float(self.probability[example]),
-            "text": self.vocabulary.decode(batch["inputs"][row][: batch["lengths"][row]]),
+            "text": text,
         }
 
     def write(self, folder: RunFolder, title: str) -> None:

@@ -35,7 +35,7 @@ class Diagnosis:
 
         def run(params: Any, batch: Any, carry: Any) -> Any:
             weight = jnp.asarray(batch["weight"])
-            keywords = {"lengths": batch["lengths"]} if "lengths" in batch else {}
+            keywords = task.keywords(batch)
             if carry is not None:
                 keywords |= {"initial_state": carry, "return_state": True}
 

@@ -47,6 +47,8 @@ class RunFolder:
         self.confusion = self.path / "confusion.png"
         self.mistakes = self.path / "mistakes.jsonl"
         self.tensorboard = self.path / "tensorboard"
+        self.pictures = self.path / "pictures"
+        """What a task draws of what its model does."""
 
     @property
     def holds_run(self) -> bool:
@@ -170,7 +172,8 @@ class RunFolder:
             file.unlink(missing_ok=True)
         for file in (self.confusion, self.mistakes):
             file.unlink(missing_ok=True)
-        shutil.rmtree(self.tensorboard, ignore_errors=True)
+        for folder in (self.tensorboard, self.pictures):
+            shutil.rmtree(folder, ignore_errors=True)
         if not self.checkpoints.is_dir():
             self.checkpoints.unlink(missing_ok=True)
         else:  # or a link to one on another disk

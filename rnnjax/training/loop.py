@@ -27,7 +27,7 @@ from rnnjax.training.diagnosis import Diagnosis
 from rnnjax.training.folder import RunFolder
 from rnnjax.training.optimizer import Average, make_optimizer, make_plateau
 from rnnjax.training.overfitting import overfitting_notice
-from rnnjax.training.report import Display, format_metrics, format_seconds, plot_history
+from rnnjax.training.report import Display, format_metrics, format_seconds, plot_history, save_figures
 from rnnjax.training.signals import Stopped, StopRequest
 from rnnjax.training.step import (
     Predicted,
@@ -89,18 +89,28 @@ class Run:
         self.plateau, self.average = make_plateau(config), Average(config)
         self.train_step = make_train_step(self.model, task, config, self.optimizer, self.devices)
         self.evaluation_step = make_evaluation_step(self.model, task, self.devices)
-        self.prediction_step = make_prediction_step(self.model, self.devices)
+        self.prediction_step = make_prediction_step(self.model, task, self.devices)
         self.key = dropout_key(config.seed)
         self.progress = Progress()
         self.saved_step = -1
         self.early_stopping = EarlyStopping(patience(config, self.steps_per_epoch), config.maximises, config.min_change)
         first = splits.train.training_epoch(config.seed, 1, config.batch_size)[0]
         self.state: TrainState = initial_train_state(
-            self.model, config, self.optimizer, first, task.stateful, self.devices, splits.initial
+            self.model,
+            config,
+            self.optimizer,
+            first,
+            task.stateful,
+            self.devices,
+            splits.initial,
+            {name: value for name, value in task.keywords(first).items() if name != "lengths"},
         )
         self.check_monitor(first)
         self.best = _copy(self.state.evaluated())
-        self.inputs = jax.ShapeDtypeStruct(first["inputs"].shape, first["inputs"].dtype)
+        self.inputs, self.keywords = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
+            (first["inputs"], {name: value for name, value in task.keywords(first).items() if name != "lengths"}),
+        )
         self.num_streams = len(first["inputs"])
         self.diagnosis = Diagnosis(self.model, task, first, folder, self.devices) if config.diagnose else None
 
@@ -158,7 +168,7 @@ class Run:
             RunError: the loss is no longer a number.
             Stopped: a signal asked for it; a checkpoint is saved.
         """
-        log.info("%s", summary(self.model, self.inputs))
+        log.info("%s", summary(self.model, self.inputs, **self.keywords))
         if self.devices.is_writer:  # a killed run may have gone further than what it is resumed from
             checkpoint.drop_after(self.folder.checkpoints, int(self.state.step))
             self.folder.cut_metrics(int(self.state.step))
@@ -403,6 +413,10 @@ class Run:
             if examination is not None:
                 with self.folder.writing(self.folder.confusion):
                     examination.write(self.folder, f"{title}: test split")
+            if self.task.pictures is not None:
+                figures = self.task.pictures(self.config, self.splits, self.model, self.devices.gather(self.best))
+                with self.folder.writing(self.folder.pictures):
+                    save_figures(self.folder.pictures, figures)
             with self.folder.writing(self.folder.results):
                 atomic.write_text(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results

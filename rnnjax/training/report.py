@@ -120,6 +120,18 @@ def plot_history(
         axes.legend()
     # A title may hold the name of a file: no mathematics in it, and no bytes that are not text.
     figure.suptitle(title.encode("utf-8", "replace").decode(), parse_math=False)
+    save_figure(path, figure)
+
+
+def save_figures(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Write each figure as a PNG file of its name in `folder`, which is made."""
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        save_figure(folder / f"{name}.png", figure)
+
+
+def save_figure(path: Path, figure: Any) -> None:
+    """Write a matplotlib figure as PNG, whole or not at all."""
     temporary = path.with_name(f".{path.name}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")

@@ -86,15 +86,18 @@ def initial_train_state(
     stateful: bool,
     devices: Devices | None = None,
     initial: Mapping[str, Any] | None = None,
+    keywords: Mapping[str, Any] | None = None,
 ) -> TrainState:
     """The state before the first step, drawn from the seed, on `devices`; `batch` gives shapes and types only.
 
-    `initial` gives parameters that start from other values, by their paths.
+    `initial` gives parameters that start from other values, by their paths; `keywords` what the model takes of the
+    batch by keyword to have all its parameters.
     """
     devices = devices or Devices()
 
     def create(key: Array, initial: Mapping[str, Array]) -> TrainState:
-        params = start_from(model.init(key, jnp.zeros_like(batch["inputs"]))["params"], initial)
+        zeros = jax.tree.map(jnp.zeros_like, dict(keywords or {}))
+        params = start_from(model.init(key, jnp.zeros_like(batch["inputs"]), **zeros)["params"], initial)
         averaged, count = Average(config).init(params)
         plateau = make_plateau(config)
         return TrainState(
@@ -116,10 +119,9 @@ def dropout_key(seed: int) -> Array:
     return jax.random.fold_in(jax.random.key(seed), 1)
 
 
-def forward(model: nn.Module, params: Any, batch: Any, carry: Any, **options: Any) -> tuple[Any, Any]:
+def forward(task: Task, model: nn.Module, params: Any, batch: Any, carry: Any, **options: Any) -> tuple[Any, Any]:
     """Run the model on a batch, from a carried state where there is one: (state, outputs)."""
-    if "lengths" in batch:
-        options["lengths"] = batch["lengths"]
+    options |= task.keywords(batch)
     if carry is None:
         return None, model.apply({"params": params}, batch["inputs"], **options)
     return model.apply({"params": params}, batch["inputs"], initial_state=carry, return_state=True, **options)
@@ -142,6 +144,7 @@ def make_train_step(
 
     def objective(params: Any, state: TrainState, batch: Any, key: Array) -> tuple[Array, tuple[Any, Sums]]:
         carry, outputs = forward(
+            task,
             model,
             params,
             batch,
@@ -183,7 +186,7 @@ def make_evaluation_step(
 
     def step(params: Any, batch: Any, carry: Any) -> tuple[Any, PackedSums, Predicted | None]:
         with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
-            carry, outputs = forward(model, params, batch, carry, deterministic=True)
+            carry, outputs = forward(task, model, params, batch, carry, deterministic=True)
         predicted = None
         if task.probabilities is not None:
             rows = task.probabilities(outputs)  # [B, C]
@@ -193,12 +196,12 @@ def make_evaluation_step(
     return jax.jit(step, out_shardings=(devices.divided, devices.copied, devices.divided))
 
 
-def make_prediction_step(model: nn.Module, devices: Devices | None = None) -> Callable[[Any, Any], Any]:
+def make_prediction_step(model: nn.Module, task: Task, devices: Devices | None = None) -> Callable[[Any, Any], Any]:
     """A function of (params, batch) that gives the outputs of a model that carries no state."""
     devices = devices or Devices()
 
     def step(params: Any, batch: Any) -> Any:
         with jax.sharding.use_abstract_mesh(devices.mesh.abstract_mesh):
-            return forward(model, params, batch, None, deterministic=True)[1]
+            return forward(task, model, params, batch, None, deterministic=True)[1]
 
     return jax.jit(step, out_shardings=devices.divided)

@@ -49,7 +49,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], conte
             for variable in ("JAX_COMPILATION_CACHE_DIR", "JAX_NUM_CPU_DEVICES", "OPENBLAS_NUM_THREADS"):
                 patch.setenv(variable, "")
                 patch.delenv(variable)
-            patch.setattr(tfds, "_probe", probe)
+            patch.setattr(tfds, "probe", probe)
             # Without most optimizations: these tests run many small programs once.
             jax.config.update("jax_disable_most_optimizations", True)
             yield

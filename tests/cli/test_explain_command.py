@@ -52,7 +52,7 @@ class Texts(html.parser.HTMLParser):
 
 def scores(run, text):
     """Logit of the second class, for the text and for word vectors of zero."""
-    model, params, vocabulary, info = runs.load_model(str(run), "classifier", print)
+    model, params, vocabulary, info, *_ = runs.load_model(str(run), "classifier", print)
     inputs, lengths = vocabulary.encode([text], info["max_length"])
     table = params["embedding"]["embedding"]
     blank = {**params, "embedding": {"embedding": np.zeros_like(table)}}

@@ -51,7 +51,7 @@ def test_more_lines_than_a_batch(predict_lines: Any, imdb_run: Path) -> None:
 
 
 def test_the_models_own_probabilities(invoke: Any, imdb_run: Path) -> None:
-    model, params, vocabulary, info = runs.load_model(str(imdb_run), "classifier", print)
+    model, params, vocabulary, info, *_ = runs.load_model(str(imdb_run), "classifier", print)
     assert isinstance(vocabulary, WordVocabulary)
     for text in ("it was fine number 3", "poor", "", "words never seen " * 9):
         inputs, lengths = vocabulary.encode([text], info["max_length"])

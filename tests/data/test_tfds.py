@@ -190,7 +190,7 @@ def test_an_interrupted_preparation_is_not_taken_for_a_whole_one(server, tmp_pat
 
 def test_a_download_that_breaks_off_is_an_error(server, tmp_path, monkeypatch):
     source = server.put("reviews.tar.gz", archive())
-    monkeypatch.setattr(tfds, "_probe", lambda url: None)
+    monkeypatch.setattr(tfds, "probe", lambda url: None)
     with pytest.raises(RunError, match="broke off"):
         read_imdb(tmp_path / "data", Source(source.url + "x", source.size, source.sha256))
     assert_nothing_is_prepared(tmp_path / "data")
