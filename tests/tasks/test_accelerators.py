@@ -50,7 +50,7 @@ def test_steps(name: str, settings: dict[str, str], monkeypatch: pytest.MonkeyPa
     batch = splits.train.training_epoch(0, 1, config.batch_size)[0]
 
     def start() -> Any:
-        return initial_train_state(model, config, optimizer, batch, task.stateful)
+        return initial_train_state(model, config, optimizer, batch, task.stateful, keywords=task.keywords(batch))
 
     state = jax.eval_shape(start)
     lower(jax.jit(start))

@@ -11,7 +11,7 @@ import pytest
 
 import rnnjax.tasks
 from rnnjax.task import Task, TrainConfig
-from rnnjax.tasks import TASKS
+from rnnjax.tasks import PREDICTORS, TASKS
 
 
 def test_table_names_every_module_and_no_other():
@@ -25,8 +25,9 @@ def test_task_agrees_with_the_table(name):
     task, entry = module.TASK, TASKS[name]
     assert isinstance(task, Task)
     assert task.name == name
-    assert entry.kind in ("classifier", "language model", "sequence to sequence", "regressor")
-    assert task.stateful == (entry.kind == "language model")
+    assert entry.kind in (*PREDICTORS, "language model", "regressor", "next frame")
+    assert (task.prediction is not None) == (entry.kind in PREDICTORS)
+    assert task.stateful or entry.kind != "language model"
     assert f"python train.py --task {name}\n" in module.__doc__
     expectation = re.search(r"Expect: +(.*)", module.__doc__)[1]
     assert expectation.startswith(entry.expected), "one number, said twice"
