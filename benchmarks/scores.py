@@ -38,6 +38,7 @@ class Entry(NamedTuple):
 
 
 TUTORIAL = ".8552 (the tutorial, one run)"
+ADDITION = ".99 of characters (Keras, {} epochs)"
 CHAR = "1.8286 (the tutorial); 1.4697 (nanoGPT, a transformer of 10.6 M)"
 ENTRIES = {
     "imdb-single": Entry("IMDB, LSTM 64", "--task imdb", "test_accuracy", TUTORIAL, 0.855, 5),
@@ -48,8 +49,27 @@ ENTRIES = {
     "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85, 1),
     "imdb-builtin": Entry("built-in reviews, LSTM 64", "--task imdb --dataset builtin", "test_accuracy", "none", 0.90),
     "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, 1),
-    "addition": Entry(
-        "addition, 3 digits", "--task addition", "test_exact", ".99 of characters (Keras, 100 epochs)", 0.98
+    "addition": Entry("addition, 3 digits", "--task addition", "test_exact", ADDITION.format(100), 0.98),
+    "addition-2": Entry(
+        "addition, 2 digits", "--task addition --preset 2-digits", "test_exact", ADDITION.format(55), 0.98, 1
+    ),
+    "addition-2-attention": Entry(
+        "addition, 2 digits, attention", "--task addition --preset 2-digits --attention", "test_exact", "none", 0.98, 1
+    ),
+    "addition-3-attention": Entry(
+        "addition, 3 digits, attention", "--task addition --attention", "test_exact", "none", 0.98, 1
+    ),
+    "addition-4": Entry(
+        "addition, 4 digits", "--task addition --preset 4-digits", "test_exact", ADDITION.format(20), 0.98, 1
+    ),
+    "addition-4-attention": Entry(
+        "addition, 4 digits, attention", "--task addition --preset 4-digits --attention", "test_exact", "none", 0.98, 1
+    ),
+    "addition-5": Entry(
+        "addition, 5 digits", "--task addition --preset 5-digits", "test_exact", ADDITION.format(30), 0.98, 1
+    ),
+    "addition-5-attention": Entry(
+        "addition, 5 digits, attention", "--task addition --preset 5-digits --attention", "test_exact", "none", 0.98, 1
     ),
     "adding": Entry("adding problem, T = 200, LSTM 64", "--task adding", "test_loss", "0.1667 without memory", 0.01, 1),
     "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, 1),

@@ -500,5 +500,14 @@ class RGLRU(RGLRUOptions, RecurrentLayer):
     cell_class, cell_options = RGLRUCell, RGLRUOptions
 
 
-BY_CELL: dict[str, Callable[..., RecurrentLayer]] = {"lstm": LSTM, "gru": GRU, "simple": SimpleRNN}
-"""What `--cell` names in tasks that start these layers as they are."""
+BY_CELL: dict[str, Callable[..., RecurrentLayer]] = {
+    "lstm": LSTM,
+    "gru": GRU,
+    "simple": SimpleRNN,
+    "irnn": IRNN,
+    "indrnn": IndRNN,
+    "mgu": MGU,
+    "mingru": MinGRU,
+    "minlstm": MinLSTM,
+}
+"""What `--cell` names in tasks that start these layers as they are. RGLRU reads inputs of its own width only."""

@@ -1,7 +1,8 @@
 """Add two numbers that are written as text: "535+61" -> "596" (after Sutskever et al. 2014).
 
 Run:    python train.py --task addition
-        python train.py --task addition --digits 5 --attention
+        python train.py --task addition --preset 5-digits --attention
+        echo 535+61 | python predict.py
 Expect: exact match 0.998 at 3 digits, 2 minutes on two cores (benchmarks/scores.json)
 """
 
@@ -10,7 +11,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +41,9 @@ from rnnjax.task import (
     TrainConfig,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 log = logging.getLogger("rnnjax")
 
 CHARACTERS = " +0123456789"
@@ -48,6 +52,8 @@ EXAMPLES = {1: 50, 2: 5_000, 3: 50_000, 4: 400_000}
 """Questions of so many digits, as in Keras's example; 550,000 of more."""
 HELD_OUT = 0.05
 """Share of the questions for validation, and as many for the test."""
+DRAWN = 4
+"""Questions for which the attention is drawn."""
 SHOWN = 5
 """Questions whose answers are shown after each epoch."""
 
@@ -67,7 +73,7 @@ class Config(TrainConfig):
     """Questions, no two the same; auto: 5,000 of 2 digits, 50,000 of 3, 400,000 of 4, 550,000 of more."""
     reverse: bool = True
     """Write questions from their end, so that the digits that decide first stand nearer to the answer."""
-    cell: Literal["lstm", "gru", "simple"] = "lstm"
+    cell: Literal["lstm", "gru", "simple", "irnn", "indrnn", "mgu", "mingru", "minlstm"] = "lstm"
     """Cell of the encoder and of the decoder."""
     units: Size = 128
     """Width of both."""
@@ -205,4 +211,43 @@ def answers(
     return list(zip(texts, probability.tolist(), strict=True))
 
 
-TASK = Task("addition", Config, load, build, loss, samples=samples, prediction=Prediction(encode_questions, answers))
+def pictures(config: Config, splits: Splits, model: nn.Module, params: Any) -> "dict[str, Figure]":
+    """Where the decoder looks while it writes each character of some answers, with `--attention`."""
+    if not config.attention:
+        return {}
+    from matplotlib.figure import Figure
+
+    batch = splits.validation.evaluation(DRAWN)[0]
+    logits, sown = model.apply({"params": params}, batch["inputs"], mutable="intermediates")
+    weights = np.asarray(sown["intermediates"]["weights"][0])  # [B, A, T]
+    vocabulary = CharacterVocabulary(CHARACTERS)
+    figure = Figure(figsize=(3.2 * DRAWN, 2.6), layout="constrained")
+    for number, (axes, looks) in enumerate(zip(figure.subplots(1, DRAWN), weights, strict=True)):
+        image = axes.imshow(looks, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(looks.shape[1]), vocabulary.decode(batch["inputs"][number]))
+        axes.set_yticks(range(looks.shape[0]), vocabulary.decode(np.asarray(logits[number]).argmax(axis=-1)))
+        axes.set_xlabel("question as it is read")
+    figure.axes[0].set_ylabel("answer")
+    figure.colorbar(image, ax=figure.axes, label="weight")
+    return {"attention": figure}
+
+
+KERAS = {"epochs": 100, "learning_rate": 1e-3, "schedule": "constant", "clip_norm": 0.0}
+"""Training as in Keras's example, at 3 digits; the model's defaults are the example's."""
+
+TASK = Task(
+    "addition",
+    Config,
+    load,
+    build,
+    loss,
+    presets={
+        "keras": KERAS,
+        "2-digits": {"digits": 2, "epochs": 100},
+        "4-digits": {"digits": 4, "epochs": 4},
+        "5-digits": {"digits": 5, "epochs": 4},
+    },
+    samples=samples,
+    prediction=Prediction(encode_questions, answers),
+    pictures=pictures,
+)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rnnjax.data.batching import Examples
 from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.errors import InputError
 from rnnjax.layers.recurrent import GRU
@@ -113,3 +114,41 @@ def test_what_is_shown():
     }
     given = np.asarray(jax.nn.one_hot(VOCABULARY.encode("60 74 ").reshape(2, 3), 12))
     assert addition.samples(config, given, batch) == ["  7+53 = 60  (right)", "  43+21 = 74  (wrong, 64)"]
+
+
+def test_predict_answers_with_the_likeliest_characters_and_their_probability():
+    config = Config(digits=2, examples=200, units=8)
+    splits = addition.load(config)
+    model = addition.build(config, splits.info)
+    prediction = addition.TASK.prediction
+    batch = prediction.encode(config, splits.info, splits.vocabulary, ["53+61", " 7+8"])
+    assert texts(Examples(batch), "inputs") == ["16+35", "  8+7"]
+    params = model.init(jax.random.key(0), batch["inputs"])["params"]
+    logits = np.asarray(model.apply({"params": params}, batch["inputs"]), np.float64)
+
+    answers = prediction.decode(config, splits.info, splits.vocabulary, logits, batch)
+
+    each = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)  # [2, 3, 12]
+    for (answer, probability), row in zip(answers, each, strict=True):
+        assert answer == "".join(CHARACTERS[i] for i in row.argmax(axis=-1)).strip()
+        assert probability == pytest.approx(np.prod([characters.max() for characters in row]))
+
+
+@pytest.mark.parametrize("line", ["", "12", "1+2+3", "123+4", "a+b", "1 + 2", "-1+2"])
+def test_predict_refuses_what_is_no_sum(line):
+    config = Config(digits=2, examples=200)
+    with pytest.raises(InputError, match="line 2: expected a sum of two numbers of up to 2 digits"):
+        addition.TASK.prediction.encode(config, {}, VOCABULARY, ["1+2", line])
+
+
+def test_the_attention_that_is_drawn_is_a_mean_over_the_question():
+    config = Config(digits=2, examples=200, units=8, attention=True)
+    splits = addition.load(config)
+    model = addition.build(config, splits.info)
+    params = model.init(jax.random.key(0), splits.train.arrays["inputs"][:1])["params"]
+
+    figure = addition.pictures(config, splits, model, params)["attention"]
+
+    drawn = [axes.images[0].get_array() for axes in figure.axes[: addition.DRAWN]]
+    np.testing.assert_allclose(np.sum(drawn, axis=-1), np.ones((addition.DRAWN, 3)), rtol=1e-6)
+    assert addition.pictures(dataclasses.replace(config, attention=False), splits, model, params) == {}
