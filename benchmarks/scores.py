@@ -51,13 +51,13 @@ ENTRIES = {
     "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, 1),
     "addition": Entry("addition, 3 digits", "--task addition", "test_exact", ADDITION.format(100), 0.98),
     "addition-2": Entry(
-        "addition, 2 digits", "--task addition --preset 2-digits", "test_exact", ADDITION.format(55), 0.98, 1
+        "addition, 2 digits", "--task addition --preset 2-digits", "test_exact", ADDITION.format(55), 0.98
     ),
     "addition-2-attention": Entry(
-        "addition, 2 digits, attention", "--task addition --preset 2-digits --attention", "test_exact", "none", 0.98, 1
+        "addition, 2 digits, attention", "--task addition --preset 2-digits --attention", "test_exact", "none", 0.98
     ),
     "addition-3-attention": Entry(
-        "addition, 3 digits, attention", "--task addition --attention", "test_exact", "none", 0.98, 1
+        "addition, 3 digits, attention", "--task addition --attention", "test_exact", "none", 0.98
     ),
     "addition-4": Entry(
         "addition, 4 digits", "--task addition --preset 4-digits", "test_exact", ADDITION.format(20), 0.98, 1
