@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnjax.data.tfds import NetworkUnavailable, data_folder, interruptible, probe
+from rnnjax.data import tfds
+from rnnjax.data.tfds import NetworkUnavailable
 from rnnjax.errors import InputError, RunError, first_line
 
 
@@ -41,12 +42,12 @@ def prepare(
         InputError: a download is needed, and the folder cannot be written.
         RunError: the download broke off, or what arrived is not what was published.
     """
-    root = data_folder(data_dir)
+    root = tfds.data_folder(data_dir)
     folder = root / archive.name
     if all(find(folder, name) for name in needed or archive.files):
         return folder
     try:
-        probe(archive.url)
+        tfds.probe(archive.url)
     except NetworkUnavailable as error:
         raise NetworkUnavailable(
             f"{error}; or else download {archive.url} on another machine and put {', '.join(sample(archive.files))} "
@@ -63,7 +64,7 @@ def prepare(
             f"{root}: expected a folder to write the data set to, but it cannot be written ({error.strerror}); "
             "pass another with --data-dir"
         ) from None
-    with interruptible(), work as place:
+    with tfds.interruptible(), work as place:
         made = Path(place, "files")
         made.mkdir()
         try:

@@ -1,0 +1,64 @@
+"""Each task, in a small form and without data: it trains, is resumed, and predicts or generates from its folder."""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from rnnjax.tasks import PREDICTORS, TASKS
+
+
+class Case(NamedTuple):
+    """Options that make a task small and, where predict.py asks it, a line and the form of its answer."""
+
+    options: str
+    line: str = ""
+    answer: str = ""
+
+
+CASES = {
+    "imdb": Case("--units 4 --embedding 4 --max-length 8", "A fine film.", "negative|positive"),
+    "char": Case("--units 4 --batch-size 16"),
+    "addition": Case("--units 4 --digits 1 --examples 50", "3+4", "[ +0-9]{0,2}"),
+    "adding": Case("--units 4 --length 4"),
+}
+
+
+def test_every_task_has_a_case():
+    assert list(CASES) == list(TASKS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_task_from_the_first_step_to_its_answers(name, invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr("rnnjax.tasks.imdb.BUILTIN_EXAMPLES", 200)
+    monkeypatch.setattr("rnnjax.tasks.adding.TRAIN_EXAMPLES", 128)
+    monkeypatch.chdir(tmp_path)
+    case = CASES[name]
+    common = ["--task", name, "--dataset", "builtin", "--workdir", "run", "--epochs", "2", *case.options.split()]
+
+    trained = invoke("train", *common)
+
+    assert trained.status == 0, trained.err
+    results = Path("run/results.json")
+    first = json.loads(results.read_text())
+    assert (first["task"], first["dataset"], first["epochs_run"]) == (name, "builtin", 2)
+
+    results.unlink()  # as if it had been killed before its end
+    resumed = invoke("train", *common, "--resume")
+
+    assert resumed.status == 0, resumed.err
+    again = json.loads(results.read_text())
+    assert {**again, "train_seconds": 0} == {**first, "train_seconds": 0}
+
+    if TASKS[name].kind == "language model":
+        generated = invoke("generate", "--workdir", "run", "--length", "12")
+        assert generated.status == 0, generated.err
+        assert len(generated.out) >= 13
+    if TASKS[name].kind in PREDICTORS:
+        predicted = invoke("predict", "--workdir", "run", "--text", case.line)
+        assert predicted.status == 0, predicted.err
+        answer, probability = predicted.out.rstrip("\n").split("\t")
+        assert re.fullmatch(case.answer, answer)
+        assert 0 < float(probability) <= 1
