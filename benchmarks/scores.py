@@ -49,6 +49,16 @@ ENTRIES = {
     ),
     "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85, 1),
     "imdb-builtin": Entry("built-in reviews, LSTM 64", "--task imdb --dataset builtin", "test_accuracy", "none", 0.90),
+    "reuters": Entry(
+        "Reuters topics, bag of words", "--task reuters", "test_accuracy", "about .79 (Keras's example)", 0.79
+    ),
+    "reuters-keras": Entry(
+        "the same, trained as in the example", "--task reuters --preset keras", "test_accuracy", "about .79", 0.79
+    ),
+    "reuters-lstm": Entry("Reuters topics, LSTM 64", "--task reuters --model lstm", "test_accuracy", "none", None),
+    "reuters-bidirectional": Entry(
+        "Reuters topics, LSTM 64 both ways", "--task reuters --model bidirectional", "test_accuracy", "none", None
+    ),
     "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, 1),
     "addition": Entry("addition, 3 digits", "--task addition", "test_exact", ADDITION.format(100), 0.98),
     "addition-2": Entry(

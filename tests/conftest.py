@@ -1,7 +1,7 @@
 """What every test shares."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +15,7 @@ hypothesis.settings.register_profile("rnnjax", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("rnnjax")
 
 DATA_SETS = ("imdb_reviews", "tiny_shakespeare")
+TFDS_SETS = (*DATA_SETS, "mnist")
 
 
 QUICK = (
@@ -53,6 +54,25 @@ def tfds_dir() -> Path:
     return Path(os.environ["TFDS_DATA_DIR"])
 
 
+def find_data_set(name: str) -> Path | None:
+    """The folder of a data set in TFDS_DATA_DIR, or of one that TFDS does not have, beside it."""
+    folder = Path(os.environ["TFDS_DATA_DIR"])
+    beside = [folder / name, folder.parent / name, *folder.parent.glob(f"*/{name}")]
+    return next((path for path in beside if path.is_dir()), None)
+
+
+@pytest.fixture
+def data_set() -> Callable[[str], Path]:
+    """Gives the folder of a data set by its name, for tests marked `real_data("name")`."""
+
+    def find(name: str) -> Path:
+        found = find_data_set(name)
+        assert found is not None
+        return found
+
+    return find
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `real_data`, or `real_data("imdb_reviews")`, where the data sets it needs are absent."""
     for marker in item.iter_markers("real_data"):
@@ -60,5 +80,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if not folder:
             pytest.skip("TFDS_DATA_DIR is not set")
         for name in marker.args or DATA_SETS:
-            if not any(Path(folder, name).glob("**/dataset_info.json")):
+            if name in TFDS_SETS and not any(Path(folder, name).glob("**/dataset_info.json")):
                 pytest.skip(f"no prepared {name} in TFDS_DATA_DIR")
+            if find_data_set(name) is None:
+                pytest.skip(f"no {name} in TFDS_DATA_DIR or beside it")

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "interpret": LIBRARY,
     "interop": LIBRARY,
     "data": "",
-    "losses": "",
+    "losses": "metrics",
     "metrics": "",
     "task": "data losses metrics",
     "tasks": f"{LIBRARY} sampling data losses metrics task",

@@ -5,7 +5,7 @@ import hashlib
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,17 @@ def read(path: Path) -> bytes:
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({first_line(error)}); remove it, and it is fetched anew") from None
+
+
+def fingerprint(folder: Path, names: Iterable[str]) -> str:
+    """SHA-256 (hex) over the contents of files of a folder, gzipped or not; those that are missing do not count."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = find(folder, name)
+        if path is not None:
+            digest.update(name.encode())
+            digest.update(read(path))
+    return digest.hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ PREDICTORS = ("classifier", "image classifier", "sequence to sequence", "questio
 
 TASKS = {
     "imdb": Entry("sentiment of film reviews, or any labelled texts", "test accuracy 0.879", "classifier"),
+    "reuters": Entry("topics of newswires", "test accuracy UNMEASURED", "classifier"),
     "char": Entry("character language model of a text", "val_loss 1.465 nats a character", "language model"),
     "addition": Entry('sums of numbers as text: "535+61" -> "596"', "exact match 0.998", "sequence to sequence"),
     "adding": Entry("add two marked numbers of a long sequence", "test loss 0.0007", "regressor"),

@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from rnnjax import losses
 from rnnjax.data import builtin, cache, files, tfds
 from rnnjax.data.batching import Examples, holdout, split_indices
 from rnnjax.data.vectors import WordVectors, fingerprint_vectors, read_vectors
@@ -29,7 +29,7 @@ from rnnjax.errors import InputError
 from rnnjax.layers.combinators import Bidirectional, Stack
 from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Pooling
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
-from rnnjax.metrics import Sums, masked_sum
+from rnnjax.metrics import Sums
 from rnnjax.models.classifier import Classifier, probabilities
 from rnnjax.task import (
     LARGEST_AXIS,
@@ -342,14 +342,7 @@ def frozen(config: Config) -> tuple[str, ...]:
 
 def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
     """Cross-entropy and accuracy."""
-    labels, weight = jnp.asarray(batch["labels"]), jnp.asarray(batch["weight"])
-    if logits.shape[1] == 1:
-        losses = optax.sigmoid_binary_cross_entropy(logits[:, 0], labels)
-        correct = (logits[:, 0] > 0) == (labels > 0)
-    else:
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        correct = logits.argmax(axis=1) == labels
-    return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(correct.astype(losses.dtype), weight)}
+    return losses.classification(logits, batch)
 
 
 def encode_texts(config: Config, info: Mapping[str, Any], vocabulary: WordVocabulary, texts: Sequence[str]) -> Batch:
