@@ -1,12 +1,11 @@
 """A tag for each word of a sentence: its part of speech, or the chunks that it begins and goes on (B-NP I-NP O ...).
 
-A recurrent layer in both directions over words and their characters, with or without a conditional random field over
-the tags (Huang et al. 2015, Lample et al. 2016, Ma and Hovy 2016). Chunks are those of CoNLL-2000 (Tjong Kim Sang and
+A recurrent layer in both directions over words and their characters, and a conditional random field over the tags (Huang et al. 2015, Lample et al. 2016, Ma and Hovy 2016). Chunks are those of CoNLL-2000 (Tjong Kim Sang and
 Buchholz 2000), of Wall Street Journal sections 15-18 and 20, and their F1 is that of its script `conlleval`; the parts
 of speech there are the answers of Brill's tagger. Treebanks of Universal Dependencies have parts of speech by hand.
 
 Run:    python train.py --task tagging
-        python train.py --task tagging --labels pos
+        python train.py --task tagging --labels pos --no-crf
         python train.py --task tagging --corpus partut
         python train.py --task tagging --dataset my_sentences.conll
 Expect: unmeasured (benchmarks/scores.json)
@@ -92,7 +91,7 @@ class Config(TrainConfig):
     pos_features: bool = False
     """Read the parts of speech beside the words, to find chunks by; a file of three columns or more has them in the
     second. predict.py then takes them after a slash: He/PRP reckons/VBZ."""
-    crf: bool = False
+    crf: bool = True
     """Weigh tags by their neighbours' too, with a conditional random field on top, and answer with the most probable
     sequence."""
     characters: Literal["lstm", "cnn", "none"] = "cnn"
