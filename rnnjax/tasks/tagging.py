@@ -1,8 +1,9 @@
 """A tag for each word of a sentence: its part of speech, or the chunks that it begins and goes on (B-NP I-NP O ...).
 
-A recurrent layer in both directions over words and their characters, and a conditional random field over the tags (Huang et al. 2015, Lample et al. 2016, Ma and Hovy 2016). Chunks are those of CoNLL-2000 (Tjong Kim Sang and
-Buchholz 2000), of Wall Street Journal sections 15-18 and 20, and their F1 is that of its script `conlleval`; the parts
-of speech there are the answers of Brill's tagger. Treebanks of Universal Dependencies have parts of speech by hand.
+A recurrent layer in both directions over words and their characters, and a conditional random field over the tags
+(Huang et al. 2015, Lample et al. 2016, Ma and Hovy 2016). Chunks are those of CoNLL-2000 (Tjong Kim Sang and Buchholz
+2000), of Wall Street Journal sections 15-18 and 20, and their F1 is that of its script `conlleval`; the parts of speech
+there are the answers of Brill's tagger. Treebanks of Universal Dependencies have parts of speech by hand.
 
 Run:    python train.py --task tagging
         python train.py --task tagging --labels pos --no-crf
@@ -66,6 +67,9 @@ VALIDATION_SHARE = 0.1
 BUILTIN_SENTENCES = 3_000
 STEP = 8
 """predict.py pads sentences to multiples of this."""
+SHOWN = 8
+"""Sentences with wrong tags that are drawn."""
+TOKENS_A_LINE = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -371,37 +375,64 @@ def answers(
 
 
 def pictures(config: Config, splits: Splits, model: nn.Module, params: Any) -> "dict[str, Figure]":
-    """Which tags were taken for which."""
-    from matplotlib.figure import Figure
-
+    """Which tags were taken for which, and some sentences with a wrong one; of the test split where there is one."""
     source, part = (splits.validation, "validation") if splits.test is None else (splits.test, "test")
-    tags = splits.info["tags"]
+    assert isinstance(splits.vocabulary, TokenVocabulary)
+    tags, words = splits.info["tags"], splits.vocabulary.words
     matrix = np.zeros((len(tags), len(tags)), np.int64)  # [right, given]
+    wrong: list[list[tuple[str, str, str]]] = []
 
     @jax.jit
-    def given(batch: Batch) -> Int[Array, "B T"]:
+    def best(batch: Batch) -> Int[Array, "B T"]:
         scores: Any = model.apply({"params": params}, batch["inputs"], **TASK.keywords(batch))
         return best_path(scores, jnp.asarray(batch["lengths"]))
 
     for batch in source.evaluation(config.batch_size):
-        right = batch["chunks"] if "chunks" in batch else batch["tags"]
-        lengths = batch["lengths"] * (batch["weight"] > 0)
-        is_real = np.arange(right.shape[1]) < lengths[:, None]
-        np.add.at(matrix, (right[is_real], np.asarray(given(batch))[is_real]), 1)
+        right, given = batch["chunks"] if "chunks" in batch else batch["tags"], np.asarray(best(batch))
+        for row in np.flatnonzero(batch["weight"]):
+            real = slice(batch["lengths"][row])
+            np.add.at(matrix, (right[row, real], given[row, real]), 1)
+            if len(wrong) < SHOWN and (right[row, real] != given[row, real]).any():
+                tokens = zip(batch["inputs"][row, real], given[row, real], right[row, real], strict=True)
+                wrong.append([(words[word], tags[tag], tags[true]) for word, tag, true in tokens])
+    title = f"the {part} split"
+    return {"confusion": confusion_picture(title, tags, matrix), "sentences": sentences_picture(title, wrong)}
+
+
+def confusion_picture(title: str, tags: Sequence[str], matrix: Int[np.ndarray, "K K"]) -> "Figure":
+    """How many tokens of each tag (row) were given each tag (column), coloured by the share of the row."""
+    from matplotlib.figure import Figure
+
     shown = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
     matrix, names = matrix[np.ix_(shown, shown)], [tags[i] for i in shown]
     figure = Figure(figsize=(1.5 + 0.26 * len(names), 1.2 + 0.26 * len(names)), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     for row, column in zip(*np.nonzero(matrix), strict=True):
-        is_dark = matrix[row, column] > matrix[row].sum() / 2
-        axes.text(
-            column, row, str(matrix[row, column]), ha="center", va="center", fontsize=4, color="w" if is_dark else "k"
-        )
-    axes.set(xlabel="given", ylabel="right", title=f"tokens of the {part} split")
-    return {"confusion": figure}
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=4, color=colour)
+    axes.set(xlabel="given", ylabel="right", title=f"tokens of {title}")
+    return figure
+
+
+def sentences_picture(title: str, sentences: Sequence[Sequence[tuple[str, str, str]]]) -> "Figure":
+    """Sentences of (word, given tag, right tag): the tags under the words, and wrong ones with the right one in red."""
+    from matplotlib.figure import Figure
+
+    lines = [text[i : i + TOKENS_A_LINE] for text in sentences for i in range(0, len(text), TOKENS_A_LINE)]
+    figure = Figure(figsize=(1.2 * TOKENS_A_LINE, 0.4 + 0.55 * max(len(lines), 1)), layout="constrained")
+    axes = figure.subplots()
+    for row, line in enumerate(lines):
+        for column, (word, given, right) in enumerate(line):
+            axes.text(column, row, word, fontsize=9, parse_math=False)
+            told, colour = (given, "grey") if given == right else (f"{given}, not {right}", "red")
+            axes.text(column, row + 0.4, told, fontsize=6, color=colour, parse_math=False)
+    axes.set(xlim=(-0.1, TOKENS_A_LINE), ylim=(max(len(lines), 1), -0.6), title=f"sentences of {title} with wrong tags")
+    axes.axis("off")
+    return figure
 
 
 TASK = Task(

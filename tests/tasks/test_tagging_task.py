@@ -67,7 +67,7 @@ def test_trains_resumes_and_predicts(options, tmp_path, monkeypatch, capfdbinary
     assert main(["train", "--resume", "--workdir", str(folder)]) == 0
     assert (folder / "results.json").read_bytes() == results
     figures = json.loads(results)
-    assert (folder / "pictures" / "confusion.png").exists()
+    assert {path.name for path in (folder / "pictures").iterdir()} == {"confusion.png", "sentences.png"}
 
     # The figures of results.json, from what predict.py says of the same sentences, without a batch or a mask.
     config = Config(**json.loads((folder / "config.json").read_text())["config"])
@@ -171,6 +171,24 @@ def test_vectors_to_start_from(tmp_path):
     np.testing.assert_array_equal(table[[ids["the"], ids["plan"]]], [[1, 2, 3], [4, 5, 6]])
     assert tagging.build(Config(), splits.info).embedding_size == 3
     assert splits.fingerprint != tagging.load(Config(dataset="builtin")).fingerprint
+
+
+def test_pictures():
+    """Tags that occur, each with its number of tokens; words with wrong tags in red."""
+    matrix = np.array([[5, 0, 1], [0, 0, 0], [2, 0, 7]])
+    (axes,) = tagging.confusion_picture("x", ["O", "B-X", "I-X"], matrix).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["O", "I-X"]
+    assert {(*text.get_position(), text.get_text()) for text in axes.texts} == {
+        (0, 0, "5"),
+        (1, 0, "1"),
+        (0, 1, "2"),
+        (1, 1, "7"),
+    }
+    (axes,) = tagging.sentences_picture("x", [[("$5_$", "O", "O"), ("b", "O", "B-X")], [("c", "I-X", "O")]]).axes
+    shown = [(text.get_text(), text.get_color()) for text in axes.texts]
+    assert shown[:4] == [("$5_$", "black"), ("O", "grey"), ("b", "black"), ("O, not B-X", "red")]
+    assert [text.get_position() for text in axes.texts][4] == (0, 1)
+    tagging.sentences_picture("x", []).savefig(io.BytesIO())
 
 
 def test_probability_is_of_the_whole_sentence():
