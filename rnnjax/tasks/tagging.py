@@ -404,7 +404,7 @@ def confusion_picture(title: str, tags: Sequence[str], matrix: Int[np.ndarray, "
     from matplotlib.figure import Figure
 
     shown = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
-    matrix, names = matrix[np.ix_(shown, shown)], [tags[i] for i in shown]
+    matrix, names = matrix[np.ix_(shown, shown)], [tags[i] for i in shown.tolist()]
     figure = Figure(figsize=(1.5 + 0.26 * len(names), 1.2 + 0.26 * len(names)), layout="constrained")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
