@@ -77,9 +77,9 @@ class Config(TrainConfig):
     """Settings of the tagger."""
 
     epochs: Count | Literal["auto"] = 10
-    batch_size: Size = 32
+    batch_size: Size = 16
     """Sentences, of like length, in one step."""
-    learning_rate: Positive = 5e-3
+    learning_rate: Positive = 3e-3
     schedule: Schedule = "cosine"
     clip_norm: NotNegative = 1.0
     patience: OptionalCount | Literal["auto"] = 0
@@ -111,7 +111,7 @@ class Config(TrainConfig):
     lacks start at random."""
     dropout: Rate = 0.5
     """Share of what the recurrent layer reads and gives that is dropped."""
-    recurrent_dropout: Rate = 0.0
+    recurrent_dropout: Rate = 0.25
     """Share of the recurrent connections dropped, one mask for all steps."""
     unknown_rate: Rate = 0.5
     """Share of the words that occur once in training that are read as unknown, drawn anew in each epoch, so that the
