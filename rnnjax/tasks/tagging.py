@@ -76,6 +76,11 @@ TOKENS_A_LINE = 8
 class Config(TrainConfig):
     """Settings of the tagger."""
 
+    dataset: str = "auto"
+    """auto (what --corpus names; where there are neither its files nor a network, made-up sentences), tfds (the same
+    without the latter), builtin (made-up sentences), or the path of a file or folder of yours: a token a line, its word
+    first and its tag last, and a blank line between sentences; a .conllu file; a folder with such files whose names
+    hold train, dev or valid, and test."""
     epochs: Count | Literal["auto"] = 10
     batch_size: Size = 16
     """Sentences, of like length, in one step."""
