@@ -40,6 +40,7 @@ class Entry(NamedTuple):
 
 TUTORIAL = ".8552 (the tutorial, one run)"
 ADDITION = ".99 of characters (Keras, {} epochs)"
+HUANG = ".9446 (Huang et al. 2015, with Senna's word vectors)"
 CHAR = "1.8286 (the tutorial); 1.4697 (nanoGPT, a transformer of 10.6 M)"
 ENTRIES = {
     "imdb-single": Entry("IMDB, LSTM 64", "--task imdb", "test_accuracy", TUTORIAL, 0.855, 5),
@@ -81,6 +82,16 @@ ENTRIES = {
     ),
     "addition-5-attention": Entry(
         "addition, 5 digits, attention", "--task addition --preset 5-digits --attention", "test_exact", "none", None, 1
+    ),
+    "tagging-chunks": Entry("CoNLL-2000, chunks", "--task tagging", "test_f1", HUANG, 0.92),
+    "tagging-pos": Entry(
+        "CoNLL-2000, parts of speech", "--task tagging --labels pos", "test_accuracy", "none", 0.96, 1
+    ),
+    "tagging-lines": Entry(
+        "UD English LinES, parts of speech", "--task tagging --corpus lines", "test_accuracy", "none", None
+    ),
+    "tagging-partut": Entry(
+        "UD English ParTUT, parts of speech", "--task tagging --corpus partut", "test_accuracy", "none", None
     ),
     "adding": Entry("adding problem, T = 200, LSTM 64", "--task adding", "test_loss", "0.1667 without memory", 0.01, 1),
     "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, 1),

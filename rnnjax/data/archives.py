@@ -20,11 +20,18 @@ class Archive:
 
     name: str
     """Its folder within that of all data sets."""
-    url: str
+    url: str | tuple[str, ...]
+    """Of the file, or of each of several."""
     files: Mapping[str, str]
     """Files of the folder -> their SHA-256 in hex."""
     unpack: Callable[[Path, Path], None]
-    """Makes these files in a folder out of the downloaded file: (downloaded, folder)."""
+    """Makes these files in a folder out of a downloaded file: (downloaded, folder). Called for each; of several the
+    names are as at home."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of all files."""
+        return (self.url,) if isinstance(self.url, str) else self.url
 
 
 def prepare(
@@ -47,11 +54,11 @@ def prepare(
     if all(find(folder, name) for name in needed or archive.files):
         return folder
     try:
-        tfds.probe(archive.url)
+        tfds.probe(archive.urls[0])
     except NetworkUnavailable as error:
         raise NetworkUnavailable(
-            f"{error}; or else download {archive.url} on another machine and put {', '.join(sample(archive.files))} "
-            f"into {folder}"
+            f"{error}; or else download {' and '.join(archive.urls)} on another machine and put "
+            f"{', '.join(sample(archive.files))} into {folder}"
         ) from None
     import pooch
     import requests
@@ -67,18 +74,21 @@ def prepare(
     with tfds.interruptible(), work as place:
         made = Path(place, "files")
         made.mkdir()
-        try:
-            # What is unpacked is checked, file by file: archives are packed anew at times, their contents stay.
-            downloaded = pooch.retrieve(archive.url, known_hash=None, path=place, fname="downloaded")
-            archive.unpack(Path(downloaded), made)
-        except requests.RequestException as error:
-            raise RunError(f"{archive.url}: the download broke off ({type(error).__name__}); run it again") from None
-        except Exception as error:  # a broken archive shows as any of a dozen types
-            raise RunError(f"{archive.url}: what arrived cannot be unpacked ({first_line(error)})") from None
+        for url in archive.urls:
+            try:
+                # What is unpacked is checked, file by file: archives are packed anew at times, their contents stay.
+                name = "downloaded" if len(archive.urls) == 1 else url.rpartition("/")[2]
+                downloaded = pooch.retrieve(url, known_hash=None, path=place, fname=name)
+                archive.unpack(Path(downloaded), made)
+            except requests.RequestException as error:
+                raise RunError(f"{url}: the download broke off ({type(error).__name__}); run it again") from None
+            except Exception as error:  # a broken archive shows as any of a dozen types
+                raise RunError(f"{url}: what arrived cannot be unpacked ({first_line(error)})") from None
         for name, expected in archive.files.items():
             if not (made / name).is_file() or sha256(made / name) != expected:
                 raise RunError(
-                    f"{archive.url}: {name} is not the published file with SHA-256 {expected[:16]}...; nothing was kept"
+                    f"{' and '.join(archive.urls)}: {name} is not the published file with SHA-256 {expected[:16]}...; "
+                    "nothing was kept"
                 )
         try:
             made.rename(folder)
@@ -86,6 +96,15 @@ def prepare(
             if not folder.is_dir():  # otherwise another process has made it in the meantime
                 raise RunError(f"{folder}: cannot be made ({error.strerror})") from None
     return folder
+
+
+def unpack_file(downloaded: Path, folder: Path) -> None:
+    """Put a downloaded file into a folder, unpacked where its name ends in .gz: for `Archive.unpack`."""
+    content = downloaded.read_bytes()
+    is_packed = downloaded.suffix == ".gz"
+    (folder / (downloaded.stem if is_packed else downloaded.name)).write_bytes(
+        gzip.decompress(content) if is_packed else content
+    )
 
 
 def find(folder: Path, name: str) -> Path | None:

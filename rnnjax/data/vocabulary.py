@@ -265,14 +265,60 @@ class CharacterVocabulary:
         return cls(characters)
 
 
-def load_vocabulary(path: str | os.PathLike[str]) -> WordVocabulary | CharacterVocabulary:
-    """Read a vocabulary of either kind.
+class TokenVocabulary:
+    """Words of texts that are split already, and the characters of these words. Ids 0 and 1 are padding and unknown."""
+
+    def __init__(self, words: Iterable[str], characters: Iterable[str]):
+        """Take the word of each id and the character of each, from 2 on."""
+        self.words, self.characters = [PAD, UNKNOWN, *words], [PAD, UNKNOWN, *characters]
+        self.word_ids = {word: number for number, word in enumerate(self.words)}
+        self.character_ids = {character: number for number, character in enumerate(self.characters)}
+
+    def __len__(self) -> int:
+        """Count the ids of words, padding and unknown included."""
+        return len(self.words)
+
+    def decode(self, ids: Int[np.ndarray, " L"] | Sequence[int]) -> str:
+        """The words of ids as a model sees them: [UNK] for those it does not know; padding is left out."""
+        return " ".join(self.words[number] for number in ids if number != PAD_ID)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the vocabulary to one JSON file, in one step."""
+        model = {"type": "Tokens", "words": self.words[2:], "characters": self.characters[2:]}
+        atomic.write_text(path, json.dumps({"model": model}, indent=0, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "TokenVocabulary":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file is missing or broken, or holds something else.
+        """
+        return cls._from_json(_read_json(path), path)
+
+    @classmethod
+    def _from_json(cls, content: dict[str, Any], path: str | os.PathLike[str]) -> "TokenVocabulary":
+        model = content.get("model")
+        found: list[list[str]] = []
+        for name in ("words", "characters"):
+            part = model.get(name) if isinstance(model, dict) and model.get("type") == "Tokens" else None
+            if isinstance(part, list) and all(isinstance(entry, str) for entry in part) and len(set(part)) == len(part):
+                found.append(part)
+        if len(found) < 2:
+            raise InputError(f"{path}: expected a vocabulary of tokens written by rnnjax, got something else; {_MEND}")
+        return cls(*found)
+
+
+def load_vocabulary(path: str | os.PathLike[str]) -> WordVocabulary | CharacterVocabulary | TokenVocabulary:
+    """Read a vocabulary of any kind.
 
     Raises:
-        InputError: the file is missing or broken, or holds neither.
+        InputError: the file is missing or broken, or holds none.
     """
     content = _read_json(path)
     model = content.get("model")
+    if isinstance(model, dict) and model.get("type") == "Tokens":
+        return TokenVocabulary._from_json(content, path)
     if isinstance(model, dict) and model.get("type") == "Characters":
         return CharacterVocabulary._from_json(content, path)
     return WordVocabulary._from_json(content, path)

@@ -21,6 +21,7 @@ TASKS = {
     "reuters": Entry("topics of newswires", "test accuracy UNMEASURED", "classifier"),
     "char": Entry("character language model of a text", "val_loss 1.465 nats a character", "language model"),
     "addition": Entry('sums of numbers as text: "535+61" -> "596"', "exact match 0.998", "sequence to sequence"),
+    "tagging": Entry("parts of speech, or chunks, of the words of a sentence", "unmeasured", "tagger"),
     "adding": Entry("add two marked numbers of a long sequence", "test loss 0.0007", "regressor"),
 }
 """Task name -> entry; the module of a task has its name."""

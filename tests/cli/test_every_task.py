@@ -22,6 +22,7 @@ CASES = {
     "imdb": Case("--units 4 --embedding 4 --max-length 8", "A fine film.", "negative|positive"),
     "char": Case("--units 4 --batch-size 16"),
     "addition": Case("--units 4 --digits 1 --examples 50", "3+4", "[ +0-9]{0,2}"),
+    "tagging": Case("--units 4 --embedding 4", "The plan", r"(O|[BI]-\w+) (O|[BI]-\w+)"),
     "adding": Case("--units 4 --length 4"),
 }
 
@@ -34,6 +35,7 @@ def test_every_task_has_a_case():
 def test_a_task_from_the_first_step_to_its_answers(name, invoke, tmp_path, monkeypatch):
     monkeypatch.setattr("rnnjax.tasks.imdb.BUILTIN_EXAMPLES", 200)
     monkeypatch.setattr("rnnjax.tasks.adding.TRAIN_EXAMPLES", 128)
+    monkeypatch.setattr("rnnjax.tasks.tagging.BUILTIN_SENTENCES", 100)
     monkeypatch.chdir(tmp_path)
     case = CASES[name]
     common = ["--task", name, "--dataset", "builtin", "--workdir", "run", "--epochs", "2", *case.options.split()]

@@ -14,6 +14,7 @@ from rnnjax.data.tfds import NetworkUnavailable
 from rnnjax.errors import RunError
 
 CONTENT = b"He PRP B-NP\nreckons VBZ B-VP\n"
+FILES = {"train.txt": CONTENT, "dev.conllu": CONTENT.lower()}
 
 
 def gunzip(downloaded: Path, folder: Path) -> None:
@@ -49,6 +50,22 @@ def test_a_data_set_is_downloaded_once_and_found_again(home, tmp_path):
     assert folder == again == tmp_path / "data" / "conll2000"
     assert (folder / "train.txt").read_bytes() == CONTENT
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["conll2000"]
+
+
+def test_several_files_each_from_its_own_address(home, tmp_path):
+    served, url = home
+    (served / "train.txt.gz").write_bytes(gzip.compress(CONTENT))
+    (served / "dev.conllu").write_bytes(CONTENT.lower())
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
+    urls = (url, url.replace("train.txt.gz", "dev.conllu"))
+
+    folder = archives.prepare(archives.Archive("two", urls, sums, archives.unpack_file), tmp_path / "data")
+
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
+    (served / "dev.conllu").unlink()
+    with pytest.raises(RunError, match=r"dev\.conllu: the download broke off"):
+        archives.prepare(archives.Archive("again", urls, sums, archives.unpack_file), tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["two"]
 
 
 @pytest.mark.parametrize(
