@@ -11,7 +11,7 @@ Run:    python train.py --task mnist
         python train.py --task mnist --model irnn --epochs 5
         python train.py --task mnist --dataset folder_of_folders
         ls *.png | python predict.py
-Expect: test accuracy 0.98
+Expect: test accuracy 0.98 with the default model, half a minute on two cores (benchmarks/scores.json)
 """
 
 import dataclasses
