@@ -94,6 +94,36 @@ ENTRIES = {
         "UD English ParTUT, parts of speech", "--task tagging --corpus partut", "test_accuracy", "none", None
     ),
     "adding": Entry("adding problem, T = 200, LSTM 64", "--task adding", "test_loss", "0.1667 without memory", 0.01, 1),
+    "mnist-mlp": Entry(
+        "MNIST, two dense layers", "--task mnist", "test_accuracy", ".9807 (the article, one run)", 0.9807
+    ),
+    "mnist-cnn": Entry(
+        "MNIST, two convolutions", "--task mnist --model cnn --epochs 5", "test_accuracy", ".9925 (Keras)", 0.9925, 1
+    ),
+    "mnist-hierarchical": Entry(
+        "MNIST, LSTM over rows of LSTMs",
+        "--task mnist --model hierarchical --epochs 5 --learning-rate 3e-3 --pixels-per-step 4",
+        "test_accuracy",
+        ".9864 (Keras)",
+        0.9864,
+        1,
+    ),
+    "mnist-irnn": Entry(
+        "MNIST in 196 steps, IRNN 100",
+        "--task mnist --model irnn --epochs 5",
+        "test_accuracy",
+        ".93 in 784 steps (Keras, 900 epochs)",
+        0.93,
+        1,
+    ),
+    "mnist-lstm": Entry(
+        "MNIST in 196 steps, LSTM 128",
+        "--task mnist --model lstm --epochs 8 --learning-rate 5e-3",
+        "test_accuracy",
+        ".989 in 784 steps (published)",
+        0.98,
+        1,
+    ),
     "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, 1),
 }
 

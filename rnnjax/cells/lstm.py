@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -242,6 +243,18 @@ class LSTMCell(LSTMOptions, Cell):
     def fused(self) -> tuple[StepRule, None] | None:
         """In its plain form."""
         return (RULE, None) if self.is_plain and not any(self.zoneout_rates) else None
+
+
+def remembering_bias(length: int, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Biases of an LSTM whose units remember for 1 to `length` steps (Tallec and Ollivier 2018).
+
+    With u drawn for each unit from 1 to `length` - 1: log(u) in the forget, -log(u) in the input gate, zeros elsewhere.
+    For `bias_init`, with a forget bias of 0.
+    """
+    features = shape[0] // len(GATES)
+    bias = jnp.log(jax.random.uniform(key, (features,), dtype, 1, max(length - 1, 1)))
+    values = {"input": -bias, "forget": bias}
+    return jnp.concatenate([values.get(name, jnp.zeros_like(bias)) for name in GATES])
 
 
 def combine(state: LSTMState, z: Float[Array, "B 4H"], product: Float[Array, "B 4H"]) -> tuple[LSTMState, list[Array]]:

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     if known.list:
         width = max(map(len, TASKS))
         for name, entry in TASKS.items():
-            print(f"{name:<{width}}  {entry.description}; expect {entry.expected}")
+            print(f"{name:<{width}}  {entry.description}. Data: {entry.data}. Models: {entry.model}. Expect {entry.expected}")
         return
     origin = read_origin(known.config) if known.config is not None else None
     name = known.task

@@ -1,4 +1,4 @@
-"""IMDB and tiny_shakespeare through TensorFlow Datasets (TFDS), without TensorFlow.
+"""IMDB, tiny_shakespeare and MNIST through TensorFlow Datasets (TFDS), without TensorFlow.
 
 Prepared data is read where it lies. What is not prepared is downloaded, checked and prepared by
 `rnnjax.data.tfds_builders` in the folders in which TFDS would put it, so that either reads what the other wrote.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from rnnjax.errors import InputError, Interrupted, RunError, first_line
 
@@ -50,6 +50,30 @@ SHAKESPEARE_SOURCE = Source(
     1_115_394,
     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 )
+MNIST_HOME = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+MNIST_SOURCES = (
+    Source(
+        f"{MNIST_HOME}train-images-idx3-ubyte.gz",
+        9_912_422,
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    ),
+    Source(
+        f"{MNIST_HOME}train-labels-idx1-ubyte.gz",
+        28_881,
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    ),
+    Source(
+        f"{MNIST_HOME}t10k-images-idx3-ubyte.gz",
+        1_648_877,
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+    Source(
+        f"{MNIST_HOME}t10k-labels-idx1-ubyte.gz",
+        4_542,
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+)
+"""Images and labels to train on, and images and labels of the test."""
 
 
 def prepare_imdb(data_dir: str | os.PathLike[str] | None = None, source: Source = IMDB_SOURCE) -> Path:
@@ -74,6 +98,11 @@ def prepare_tiny_shakespeare(
     return _prepared("tiny_shakespeare/1.0.0", data_dir, source)
 
 
+def prepare_mnist(data_dir: str | os.PathLike[str] | None = None, sources: tuple[Source, ...] = MNIST_SOURCES) -> Path:
+    """Return the folder of the prepared MNIST digits; arguments and errors as for `prepare_imdb`."""
+    return _prepared("mnist/3.0.1", data_dir, *sources)
+
+
 def read_imdb(folder: Path) -> dict[str, tuple[list[str], Int[np.ndarray, " N"]]]:
     """Read what `prepare_imdb` found.
 
@@ -92,6 +121,16 @@ def read_tiny_shakespeare(folder: Path) -> str:
     """Read what `prepare_tiny_shakespeare` found, its three parts joined in order; errors as for `read_imdb`."""
     splits = ("train", "validation", "test")
     return "".join(example["text"].decode("utf-8") for split in splits for example in _examples(folder, split))
+
+
+def read_mnist(folder: Path) -> dict[str, tuple[UInt8[np.ndarray, "N 28 28"], Int[np.ndarray, " N"]]]:
+    """Read what `prepare_mnist` found: images and labels of the splits train and test; errors as for `read_imdb`."""
+    parts = {}
+    for split in ("train", "test"):
+        examples = _examples(folder, split)
+        images = np.stack([example["image"][:, :, 0] for example in examples])
+        parts[split] = (images, np.array([example["label"] for example in examples], np.int32))
+    return parts
 
 
 def fingerprint(folder: Path) -> str:
@@ -116,12 +155,12 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path:
     return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or Path("~", "tensorflow_datasets")).expanduser()
 
 
-def _prepared(name: str, data_dir: str | os.PathLike[str] | None, source: Source) -> Path:
+def _prepared(name: str, data_dir: str | os.PathLike[str] | None, *sources: Source) -> Path:
     root = data_folder(data_dir)
     folder = root / name
     if not _is_prepared(folder):
-        probe(source.url)
-        _prepare(name, root, source)
+        probe(sources[0].url)
+        _prepare(name, root, sources)
     return folder
 
 
@@ -156,7 +195,7 @@ def probe(url: str) -> None:
         raise NetworkUnavailable(f"{url} cannot be reached ({outcome[0]})")
 
 
-def _prepare(name: str, root: Path, source: Source) -> None:
+def _prepare(name: str, root: Path, sources: tuple[Source, ...]) -> None:
     import requests
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import download_manager, util
@@ -178,27 +217,33 @@ def _prepare(name: str, root: Path, source: Source) -> None:
         contextlib.redirect_stdout(sys.stderr),
     ):  # TFDS prints its notices to standard output
         try:
-            tfds_builders.BUILDERS[name](root, source).download_and_prepare(
+            tfds_builders.BUILDERS[name](root, *sources).download_and_prepare(
                 download_dir=downloads.name,
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False),
                 file_format="array_record",  # the default, TFRecord, can be read by TensorFlow only
             )
-        except download_manager.NonMatchingChecksumError:
+        except download_manager.NonMatchingChecksumError as error:
+            source = _meant(error, sources)
             raise RunError(
                 f"{source.url}: what arrived is not the published file of {source.size:,} bytes with SHA-256 "
                 f"{source.sha256[:16]}...; nothing was kept; try again, or on another network"
             ) from None
         except (requests.RequestException, util.DownloadError) as error:
             raise RunError(
-                f"{source.url}: the download broke off ({type(error).__name__}); run the command again"
+                f"{_meant(error, sources).url}: the download broke off ({type(error).__name__}); run the command again"
             ) from None
         except (tarfile.TarError, EOFError, zlib.error, UnicodeDecodeError) as error:
             raise RunError(
-                f"{source.url}: what arrived cannot be unpacked ({first_line(error)}); nothing was kept"
+                f"{_meant(error, sources).url}: what arrived cannot be unpacked ({first_line(error)}); nothing was kept"
             ) from None
         except OSError as error:
             if not _is_prepared(root / name):  # otherwise another process has prepared it in the meantime
                 raise RunError(f"{root / name}: the data set cannot be prepared ({first_line(error)})") from None
+
+
+def _meant(error: Exception, sources: tuple[Source, ...]) -> Source:
+    """The source that an error names, the first if none."""
+    return next((source for source in sources if source.url in str(error)), sources[0])
 
 
 @contextlib.contextmanager

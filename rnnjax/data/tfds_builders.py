@@ -1,16 +1,21 @@
-"""Prepare IMDB and tiny_shakespeare for TFDS without TensorFlow.
+"""Prepare IMDB, tiny_shakespeare and MNIST for TFDS without TensorFlow.
 
-TFDS's own builders of these two need TensorFlow to open what they have downloaded. The builders here write the same
+TFDS's own builders of these need TensorFlow to open what they have downloaded. The builders here write the same
 examples under the same names, versions, keys and splits, and open the files themselves. This module imports TFDS, so it
 is imported only where something is to be prepared.
 """
 
+import gzip
+import io
+import math
 import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import PIL.Image
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download import checksums
 
@@ -21,15 +26,17 @@ if TYPE_CHECKING:
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A builder that downloads one file whose checksum it is given."""
+    """A builder that downloads files whose checksums it is given."""
 
     # TFDS looks for checksums in a file beside the module; an attribute of the instance takes their place.
     url_infos: Any = None
 
-    def __init__(self, data_dir: str | os.PathLike[str], source: "Source"):
-        self.source = source
-        size = tfds.core.utils.Size(source.size)
-        self.url_infos = {source.url: checksums.UrlInfo(size=size, checksum=source.sha256, filename=None)}
+    def __init__(self, data_dir: str | os.PathLike[str], *sources: "Source"):
+        self.sources, self.source = sources, sources[0]
+        self.url_infos = {
+            source.url: checksums.UrlInfo(size=tfds.core.utils.Size(source.size), checksum=source.sha256, filename=None)
+            for source in sources
+        }
         super().__init__(data_dir=data_dir)
 
 
@@ -102,4 +109,51 @@ class TinyShakespeare(_Builder, skip_registration=True):  # type: ignore[call-ar
         yield split, {"text": text}
 
 
-BUILDERS = {"imdb_reviews/plain_text/1.0.0": ImdbReviews, "tiny_shakespeare/1.0.0": TinyShakespeare}
+class Mnist(_Builder, skip_registration=True):  # type: ignore[call-arg]
+    """LeCun, Cortes and Burges: 60,000 handwritten digits for training and 10,000 for testing."""
+
+    name = "mnist"
+    VERSION = tfds.core.Version("3.0.1")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="The MNIST database of handwritten digits.",
+            features=tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
+            ),
+            supervised_keys=("image", "label"),
+            homepage="http://yann.lecun.com/exdb/mnist/",
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        files = [Path(dl_manager.download(source.url)) for source in self.sources]
+        return {"train": self._generate_examples(*files[:2]), "test": self._generate_examples(*files[2:])}
+
+    def _generate_examples(self, images: Path, labels: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        pixels, digits = self._read(images), self._read(labels)
+        if pixels.shape != (len(digits), 28, 28) or digits.ndim != 1:
+            raise RunError(f"{self.source.url}: {len(digits)} labels beside images {pixels.shape}")
+        for number, (image, digit) in enumerate(zip(pixels, digits, strict=True)):
+            # TFDS encodes arrays with TensorFlow; what is encoded it takes as it is.
+            encoded = io.BytesIO()
+            PIL.Image.fromarray(image).save(encoded, format="png")
+            encoded.seek(0)
+            yield number, {"image": encoded, "label": int(digit)}
+
+    def _read(self, path: Path) -> np.ndarray:
+        """An array in the IDX format: two zeros, 8 for bytes, the number of axes, their lengths, the values."""
+        content = gzip.decompress(path.read_bytes())
+        num_axes = content[3] if content[:3] == b"\0\0\x08" else 0
+        shape = np.frombuffer(content, ">u4", num_axes, offset=4).tolist() if len(content) >= 4 + 4 * num_axes else []
+        values = np.frombuffer(content[4 + 4 * num_axes :], np.uint8)
+        if not shape or values.size != math.prod(shape):
+            raise RunError(f"{self.source.url}: what arrived with it is no whole file in the IDX format")
+        return values.reshape(shape)
+
+
+BUILDERS = {
+    "imdb_reviews/plain_text/1.0.0": ImdbReviews,
+    "tiny_shakespeare/1.0.0": TinyShakespeare,
+    "mnist/3.0.1": Mnist,
+}

@@ -1,4 +1,4 @@
-"""The dense layer that ends a model."""
+"""Dense layers of the models, with Keras's initial kernels."""
 
 from typing import Any
 
@@ -9,7 +9,12 @@ from rnnjax.kernels.products import multiply
 
 
 def output_layer(features: int, matmul_dtype: Any = None) -> nn.Dense:
-    """`nn.Dense` with Keras's initial kernel, as the child `output` of the module that asks for it.
+    """The dense layer that ends a model, as the child `output` of the module that asks for it; see `dense`."""
+    return dense(features, "output", matmul_dtype)
+
+
+def dense(features: int, name: str, matmul_dtype: Any = None) -> nn.Dense:
+    """`nn.Dense` with Keras's initial kernel.
 
     With `matmul_dtype` the operands of its products are rounded to this type, as in the recurrent layers.
     """
@@ -21,5 +26,5 @@ def output_layer(features: int, matmul_dtype: Any = None) -> nn.Dense:
         features,
         kernel_init=nn.initializers.glorot_uniform(),
         dot_general=None if matmul_dtype is None else product,
-        name="output",
+        name=name,
     )

@@ -7,6 +7,10 @@ class Entry(NamedTuple):
     """A task as `--list` shows it."""
 
     description: str
+    data: str
+    """What it is trained on by default."""
+    model: str
+    """What is trained by default, and what else can be."""
     expected: str
     """What a run with the default settings reaches (benchmarks/scores.json)."""
     kind: str
@@ -17,11 +21,68 @@ PREDICTORS = ("classifier", "image classifier", "sequence to sequence", "questio
 """Kinds that predict.py asks."""
 
 TASKS = {
-    "imdb": Entry("sentiment of film reviews, or any labelled texts", "test accuracy 0.879", "classifier"),
-    "reuters": Entry("topics of newswires", "test accuracy UNMEASURED", "classifier"),
-    "char": Entry("character language model of a text", "val_loss 1.465 nats a character", "language model"),
-    "addition": Entry('sums of numbers as text: "535+61" -> "596"', "exact match 0.998", "sequence to sequence"),
-    "tagging": Entry("parts of speech, or chunks, of the words of a sentence", "unmeasured", "tagger"),
-    "adding": Entry("add two marked numbers of a long sequence", "test loss 0.0007", "regressor"),
+    "imdb": Entry(
+        "sentiment of film reviews, or any labelled texts",
+        "IMDB, 50,000 reviews",
+        "LSTM 64; GRU, stacked, bidirectional",
+        "test accuracy 0.879",
+        "classifier",
+    ),
+    "reuters": Entry(
+        "topics of newswires",
+        "Reuters-21578, 11,228 newswires",
+        "bag of words; LSTM, bidirectional",
+        "test accuracy UNMEASURED",
+        "classifier",
+    ),
+    "char": Entry(
+        "character language model of a text",
+        "tiny_shakespeare",
+        "LSTM 512; GRU, simple",
+        "val_loss 1.465 nats a character",
+        "language model",
+    ),
+    "tagging": Entry(
+        "parts of speech, or chunks, of the words of a sentence",
+        "CoNLL-2000, 10,948 sentences",
+        "bidirectional LSTM over words and characters; CRF",
+        "unmeasured",
+        "tagger",
+    ),
+    "babi": Entry(
+        "questions about short stories",
+        "bAbI, 20 tasks",
+        "recurrent networks; memory network",
+        "test accuracy unmeasured",
+        "question answering",
+    ),
+    "addition": Entry(
+        'sums of numbers as text: "535+61" -> "596"',
+        "generated",
+        "LSTM 128 encoder and decoder; any cell, attention",
+        "exact match 0.998",
+        "sequence to sequence",
+    ),
+    "mnist": Entry(
+        "handwritten digits, or any small grey images",
+        "MNIST, 70,000 images",
+        "hidden layers; convolutions, LSTM over rows or pixels",
+        "test accuracy 0.98",
+        "image classifier",
+    ),
+    "adding": Entry(
+        "add two marked numbers of a long sequence",
+        "generated",
+        "LSTM 64; GRU, simple, IRNN",
+        "test loss 0.0007",
+        "regressor",
+    ),
+    "stateful": Entry(
+        "follow a series with the state carried on, and without",
+        "generated",
+        "LSTM",
+        "test loss UNMEASURED",
+        "regressor",
+    ),
 }
 """Task name -> entry; the module of a task has its name."""

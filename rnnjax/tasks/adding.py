@@ -18,13 +18,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rnnjax.cells.lstm import GATES
+from rnnjax.cells.lstm import remembering_bias
 from rnnjax.data.batching import Batches, Examples
 from rnnjax.errors import InputError
 from rnnjax.layers.recurrent import GRU, IRNN, LSTM, SimpleRNN
@@ -147,14 +146,6 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     }
     layer = layers[config.cell](config.units, return_sequences=False, matmul_dtype=config.matmul_dtype)
     return SequenceRegressor(layer, config.matmul_dtype)
-
-
-def remembering_bias(length: int, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """Biases of an LSTM whose units remember for 1 to T steps: log(u) in the forget, -log(u) in the input gate."""
-    features = shape[0] // len(GATES)
-    bias = jnp.log(jax.random.uniform(key, (features,), dtype, 1, max(length - 1, 1)))
-    values = {"input": -bias, "forget": bias}
-    return jnp.concatenate([values.get(name, jnp.zeros_like(bias)) for name in GATES])
 
 
 def loss(answers: Float[Array, "B"], batch: Batch) -> Sums:

@@ -1,5 +1,6 @@
 import contextlib
 import functools
+import gzip
 import hashlib
 import http.server
 import importlib.util
@@ -31,11 +32,16 @@ def read_tiny_shakespeare(data_dir=None, source=tfds.SHAKESPEARE_SOURCE):
 
 
 @pytest.mark.parametrize(
-    ("name", "source"), [("imdb_reviews", tfds.IMDB_SOURCE), ("tiny_shakespeare", tfds.SHAKESPEARE_SOURCE)]
+    ("name", "source"),
+    [
+        ("datasets/imdb_reviews/checksums.tsv", tfds.IMDB_SOURCE),
+        ("datasets/tiny_shakespeare/checksums.tsv", tfds.SHAKESPEARE_SOURCE),
+        *(("url_checksums/mnist.txt", source) for source in tfds.MNIST_SOURCES),
+    ],
 )
 def test_the_checksums_are_those_that_tfds_ships(name, source):
     package = Path(importlib.util.find_spec("tensorflow_datasets").submodule_search_locations[0])
-    rows = [line.split("\t") for line in (package / "datasets" / name / "checksums.tsv").read_text().splitlines()]
+    rows = [line.split("\t") for line in (package / name).read_text().splitlines()]
     assert [source.url, str(source.size), source.sha256] in [row[:3] for row in rows]
 
 
@@ -144,6 +150,65 @@ def test_tiny_shakespeare_is_downloaded_once(server, tmp_path, monkeypatch):
 
     own = tensorflow_datasets.data_source("tiny_shakespeare", data_dir=str(tmp_path / "data"))
     assert own["train"][0]["text"].decode() == PLAY[: int(len(PLAY) * 0.9)]
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An array of bytes as a file of the original MNIST."""
+    shape = b"".join(length.to_bytes(4, "big") for length in array.shape)
+    return gzip.compress(b"\0\0\x08" + bytes([array.ndim]) + shape + array.tobytes())
+
+
+def some_digits():
+    """Images and labels to train on, and images and labels of a test."""
+    draw = np.random.default_rng(0)
+    sizes = {"train": 7, "t10k": 3}
+    return [
+        draw.integers(0, most, shape, dtype=np.uint8)
+        for count in sizes.values()
+        for most, shape in ((256, (count, 28, 28)), (10, count))
+    ]
+
+
+def test_mnist_is_downloaded_once_and_read_by_tfds_itself(server, tmp_path):
+    arrays = some_digits()
+    sources = tuple(server.put(f"{number}.gz", idx(array)) for number, array in enumerate(arrays))
+    for _ in range(2):
+        parts = tfds.read_mnist(tfds.prepare_mnist(tmp_path, sources))
+        for split, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
+            order = [parts[split][0].tolist().index(image) for image in images.tolist()]  # TFDS shuffles
+            assert sorted(order) == list(range(len(images)))
+            np.testing.assert_array_equal(parts[split][1][order], labels)
+        if _ == 0:
+            server.stop()
+    assert "tensorflow" not in sys.modules
+
+    import tensorflow_datasets
+
+    own = tensorflow_datasets.data_source("mnist", data_dir=str(tmp_path))
+    assert [example["label"] for example in own["test"]] == parts["test"][1].tolist()
+    np.testing.assert_array_equal(np.stack([example["image"][..., 0] for example in own["test"]]), parts["test"][0])
+
+
+@pytest.mark.parametrize(
+    ("number", "content", "message"),
+    [
+        (0, b"not an archive", "cannot be"),
+        (1, idx(np.zeros(7, np.uint8))[:-6], "cannot be"),
+        (1, idx(np.zeros(6, np.uint8)), r"6 labels beside images \(7, 28, 28\)"),
+        (3, gzip.compress(b"\0\0\x08\1\0\0\0\3ab"), "no whole file in the IDX format"),
+        (2, gzip.compress(b"words"), "no whole file in the IDX format"),
+    ],
+)
+def test_broken_digits_are_refused_and_nothing_is_kept(server, tmp_path, number, content, message):
+    contents = [idx(array) for array in some_digits()]
+    contents[number] = content
+    sources = tuple(server.put(f"{place}.gz", packed) for place, packed in enumerate(contents))
+    with pytest.raises(RunError, match=message):
+        tfds.prepare_mnist(tmp_path / "data", sources)
+    assert_nothing_is_prepared(tmp_path / "data")
+    wrong = (*sources[:2], Source(sources[2].url, sources[2].size, "0" * 64), sources[3])
+    with pytest.raises(RunError, match=r"/2\.gz: what arrived is not the published file"):
+        tfds.prepare_mnist(tmp_path / "data", wrong)
 
 
 def test_a_wrong_checksum_is_refused_and_nothing_is_kept(server, tmp_path):
