@@ -23,6 +23,7 @@ CASES = {
     "char": Case("--units 4 --batch-size 16"),
     "addition": Case("--units 4 --digits 1 --examples 50", "3+4", "[ +0-9]{0,2}"),
     "adding": Case("--units 4 --length 4"),
+    "babi": Case("--units 4 --examples 1k", "Anna walked to the park. Where is Anna?", "[a-z]+"),
 }
 
 
