@@ -288,8 +288,9 @@ class Task:
     probability of each class [B, C]."""
     results: Callable[[Sequence[Mapping[str, float]]], dict[str, float]] | None = None
     """Results drawn from the validation metrics of all epochs, where there is no test split of its own."""
-    samples: Callable[[Any, Any, Batch], Sequence[str]] | None = None
-    """Settings, the model's outputs and a batch -> lines that show what the model answers, after each epoch."""
+    samples: Callable[[Any, Mapping[str, Any], Any, Any, Batch], Sequence[str]] | None = None
+    """Settings, `Splits.info`, vocabulary, the model's outputs and a batch, on the host -> lines that show what the
+    model answers, after each epoch."""
     prediction: Prediction | None = None
     """How `predict.py` asks a model; None where there is nothing to ask it in a line of text."""
     pictures: Callable[[Any, Splits, Any, Any], Mapping[str, Any]] | None = None

@@ -168,9 +168,14 @@ def loss(logits: Float[Array, "B A V"], batch: Batch) -> Sums:
     }
 
 
-def samples(config: Config, logits: Float[np.ndarray, "B A V"], batch: Batch) -> list[str]:
+def samples(
+    config: Config,
+    info: Mapping[str, Any],
+    vocabulary: CharacterVocabulary,
+    logits: Float[np.ndarray, "B A V"],
+    batch: Batch,
+) -> list[str]:
     """Questions with the answers given, and where they are wrong the right ones."""
-    vocabulary = CharacterVocabulary(CHARACTERS)
     lines = []
     for question, given, right in zip(batch["inputs"], logits.argmax(axis=-1), batch["answers"], strict=True):
         text = vocabulary.decode(question)[:: -1 if config.reverse else 1].strip()

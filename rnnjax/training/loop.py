@@ -289,7 +289,8 @@ class Run:
         batch = self.splits.validation.evaluation(self.config.batch_size)[0]
         outputs = self.devices.gather(self.prediction_step(self.state.evaluated(), self.devices.divide_batch(batch)))
         count = len(batch["inputs"])
-        for line in self.task.samples(self.config, jax.tree.map(lambda leaf: leaf[:count], outputs), batch):
+        outputs = jax.tree.map(lambda leaf: leaf[:count], outputs)
+        for line in self.task.samples(self.config, self.splits.info, self.splits.vocabulary, outputs, batch):
             self.display.line(line)
 
     def adapt(self) -> None:

@@ -24,6 +24,7 @@ CASES = {
     "addition": Case("--units 4 --digits 1 --examples 50", "3+4", "[ +0-9]{0,2}"),
     "tagging": Case("--units 4 --embedding 4", "The plan", r"(O|[BI]-\w+) (O|[BI]-\w+)"),
     "adding": Case("--units 4 --length 4"),
+    "babi": Case("--units 4 --examples 1k", "Anna walked to the park. Where is Anna?", "[a-z]+"),
 }
 
 

@@ -113,7 +113,10 @@ def test_what_is_shown():
         "weight": np.ones(2),
     }
     given = np.asarray(jax.nn.one_hot(VOCABULARY.encode("60 74 ").reshape(2, 3), 12))
-    assert addition.samples(config, given, batch) == ["  7+53 = 60  (right)", "  43+21 = 74  (wrong, 64)"]
+    assert addition.samples(config, {}, VOCABULARY, given, batch) == [
+        "  7+53 = 60  (right)",
+        "  43+21 = 74  (wrong, 64)",
+    ]
 
 
 def test_predict_answers_with_the_likeliest_characters_and_their_probability():
