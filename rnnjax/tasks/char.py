@@ -12,7 +12,9 @@ import dataclasses
 import hashlib
 import itertools
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from rnnjax.data import builtin, files, tfds
+from rnnjax.data import archives, builtin, files, tfds
 from rnnjax.data.batching import Batches, Streams
 from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.errors import InputError
@@ -51,10 +53,32 @@ SHORTEST_TEXT = 30
 """Characters, of which validation and test get three each."""
 
 
+def keep(downloaded: Path, folder: Path) -> None:
+    """Unpack what is no archive: the text itself."""
+    shutil.copyfile(downloaded, folder / "nietzsche.txt")
+
+
+NIETZSCHE = archives.Archive(
+    "nietzsche",
+    "https://s3.amazonaws.com/text-datasets/nietzsche.txt",
+    {"nietzsche.txt": "23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647"},
+    keep,
+)
+"""Beyond Good and Evil, translated by Helen Zimmern, as Keras's example `lstm_text_generation` reads it."""
+PUBLISHED_AS = {"shakespeare": "tiny_shakespeare", "nietzsche": "nietzsche"}
+"""What `--corpus` names -> the name of the data set."""
+PUBLISHED = frozenset(PUBLISHED_AS.values())
+"""Data sets whose validation is on their last tenth."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config(TrainConfig):
     """Settings of the character model."""
 
+    corpus: Literal["shakespeare", "nietzsche"] = "shakespeare"
+    """The text that --dataset auto reads: tiny_shakespeare, or Nietzsche's Beyond Good and Evil in English."""
+    lowercase: bool = False
+    """Make all letters of the text small."""
     batch_size: Size = 16
     """Streams of text that are read side by side."""
     learning_rate: Positive = 4e-3
@@ -80,7 +104,7 @@ def load(config: Config) -> Splits:
     """Read a text, and cut it in order into training, validation and test parts.
 
     tiny_shakespeare has its validation on the last 10 %, as the tutorial and nanoGPT do, and its test figure on the
-    later half of that, with the model chosen on the earlier half. Other texts are cut 80/10/10.
+    later half of that, with the model chosen on the earlier half; so has Nietzsche's text. Others are cut 80/10/10.
 
     Raises:
         InputError: the text is missing, unreadable or too short.
@@ -91,7 +115,7 @@ def load(config: Config) -> Splits:
     vocabulary = CharacterVocabulary.from_text(text)
     tokens = vocabulary.encode(text)
     kind: type[Part]
-    if name == "tiny_shakespeare":
+    if name in PUBLISHED:
         kind, cuts = HalvedPart, [0, len(tokens) * 9 // 10, len(tokens)]
     else:
         kind, cuts = Part, [0, len(tokens) * 8 // 10, len(tokens) * 9 // 10, len(tokens)]
@@ -106,24 +130,48 @@ def load(config: Config) -> Splits:
 
 
 def read(config: Config) -> tuple[str, str, str]:
-    """Name, fingerprint and characters of the text that `--dataset` means."""
+    """Name, fingerprint and characters of the text that `--dataset` and `--corpus` mean, in the case asked for.
+
+    Raises:
+        InputError: the text is missing or unreadable.
+    """
+    name, fingerprint, text = read_as_it_is(config)
+    return (name, f"{fingerprint} lower-cased", text.lower()) if config.lowercase else (name, fingerprint, text)
+
+
+def read_as_it_is(config: Config) -> tuple[str, str, str]:
+    """As `read`, in the case in which it is written."""
     if config.dataset == "builtin":
         return read_builtin()
-    if config.dataset in ("auto", "tfds"):
-        try:
-            folder = tfds.prepare_tiny_shakespeare(config.data_dir)
-        except tfds.NetworkUnavailable as error:
-            if config.dataset == "tfds":
-                raise InputError(
-                    f"--dataset tfds: expected tiny_shakespeare prepared by TFDS, or a network to fetch it; {error}. "
-                    "Name the folder with --data-dir, or use --dataset builtin."
-                ) from error
-            log.warning(
-                "NO tiny_shakespeare AND NO NETWORK (%s): training on the BUILT-IN TEXT, sources of Python", error
-            )
-            return read_builtin()
-        return "tiny_shakespeare", tfds.fingerprint(folder), tfds.read_tiny_shakespeare(folder)
-    return named(config.dataset, files.read_text(config.dataset))
+    if config.dataset not in ("auto", "tfds"):
+        return named(config.dataset, files.read_text(config.dataset))
+    name = PUBLISHED_AS[config.corpus]
+    if config.dataset == "tfds" and config.corpus != "shakespeare":
+        raise InputError(
+            f"--dataset tfds: expected a text that TFDS has; it has no {config.corpus}. Leave out --dataset."
+        )
+    try:
+        if config.corpus == "nietzsche":
+            folder = archives.prepare(NIETZSCHE, config.data_dir)
+            return named(name, read_nietzsche(folder))
+        folder = tfds.prepare_tiny_shakespeare(config.data_dir)
+    except tfds.NetworkUnavailable as error:
+        if config.dataset == "tfds":
+            raise InputError(
+                f"--dataset tfds: expected tiny_shakespeare prepared by TFDS, or a network to fetch it; {error}. "
+                "Name the folder with --data-dir, or use --dataset builtin."
+            ) from error
+        log.warning("NO %s AND NO NETWORK (%s): training on the BUILT-IN TEXT, sources of Python", name, error)
+        return read_builtin()
+    return name, tfds.fingerprint(folder), tfds.read_tiny_shakespeare(folder)
+
+
+def read_nietzsche(folder: Path) -> str:
+    """The text, from the folder in which `archives.prepare` found it or put it."""
+    (name,) = NIETZSCHE.files
+    path = archives.find(folder, name)
+    assert path is not None
+    return archives.read(path).decode("utf-8")
 
 
 def read_builtin() -> tuple[str, str, str]:
