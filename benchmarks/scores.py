@@ -50,6 +50,38 @@ ENTRIES = {
     ),
     "imdb-gru": Entry("IMDB, GRU 64", "--task imdb --cell gru", "test_accuracy", "none", 0.85, 1),
     "imdb-builtin": Entry("built-in reviews, LSTM 64", "--task imdb --dataset builtin", "test_accuracy", "none", 0.90),
+    "imdb-lstm-example": Entry(
+        "IMDB, Keras's imdb_lstm",
+        "--task imdb --preset imdb_lstm",
+        "test_accuracy",
+        ".83 to .84 (seen by others)",
+        0.84,
+    ),
+    "imdb-bidirectional-example": Entry(
+        "IMDB, Keras's imdb_bidirectional_lstm",
+        "--task imdb --preset imdb_bidirectional",
+        "test_accuracy",
+        ".8146 (Keras)",
+        0.845,
+    ),
+    "imdb-cnn": Entry("IMDB, Keras's imdb_cnn", "--task imdb --preset imdb_cnn", "test_accuracy", ".89 (Keras)", 0.885),
+    "imdb-cnn-lstm": Entry(
+        "IMDB, Keras's imdb_cnn_lstm", "--task imdb --preset imdb_cnn_lstm", "test_accuracy", ".8498 (Keras)", 0.855
+    ),
+    "imdb-fasttext": Entry(
+        "IMDB, Keras's imdb_fasttext, words",
+        "--task imdb --preset imdb_fasttext",
+        "test_accuracy",
+        ".8813 (Keras)",
+        0.88,
+    ),
+    "imdb-fasttext-bigrams": Entry(
+        "IMDB, Keras's imdb_fasttext, bigrams",
+        "--task imdb --preset imdb_fasttext_bigrams",
+        "test_accuracy",
+        ".9056 (Keras)",
+        0.9,
+    ),
     "reuters": Entry(
         "Reuters topics, bag of words", "--task reuters", "test_accuracy", "about .79 (Keras's example)", 0.79
     ),

@@ -57,7 +57,8 @@ def explain(
         values, change = found.contributions[row, : lengths[row]], found.score[row] - found.baseline[row]
         if abs(values.sum() - change) > WIDEST_GAP * abs(change) + WIDEST_GAP:
             log.warning("text %s: contributions sum to %.3f, not to %.3f", row + 1, values.sum(), change)
-        pieces = cut_into_pieces(text, inputs[row, : lengths[row]], values)
+        words, values = trained.vocabulary.share_with_words(inputs[row, : lengths[row]], values)
+        pieces = cut_into_pieces(text, words, values)
         yield Explanation(label, probability, pieces, float(found.score[row]), float(found.baseline[row]))
 
 

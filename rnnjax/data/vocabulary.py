@@ -7,11 +7,12 @@ import os
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from rnnjax import atomic
 from rnnjax.errors import InputError
@@ -97,16 +98,25 @@ class WordVocabulary:
     """Words by falling frequency, ties in alphabetical order. Id 0 is padding, id 1 any word not in the vocabulary.
 
     Texts are split as `SplitTexts.of` does it. Saved as a word-level tokeniser that HuggingFace's `tokenizers` reads.
+
+    After the words there may be bigrams, each two words of the vocabulary with a space between them ("not good"), by
+    falling frequency. Where there are some, a text's ids are those of its words and then those of its bigrams.
     """
 
     def __init__(self, words: Iterable[str]):
-        """Take the word of each id, padding and unknown first; use `train` or `load` to get them."""
+        """Take the word of each id, padding and unknown first, bigrams last; use `train` or `load` to get them."""
         self.words = list(words)
         self._ids = {word: number for number, word in enumerate(self.words)}
 
     @classmethod
-    def train(cls, texts: Iterable[str] | SplitTexts, size: int) -> "WordVocabulary":
-        """Take the `size` most frequent words of `texts`, padding and unknown included in the count.
+    def train(cls, texts: Iterable[str] | SplitTexts, size: int, num_bigrams: int = 0) -> "WordVocabulary":
+        """Take the `size` most frequent words of `texts`, padding and unknown included in the count, and bigrams.
+
+        Args:
+            texts: what is counted.
+            size: the most words.
+            num_bigrams: the most bigrams, pairs of neighbours of which the vocabulary has both; of equally frequent
+                ones those of more frequent words come first.
 
         Raises:
             InputError: as `SplitTexts.of`.
@@ -117,16 +127,34 @@ class WordVocabulary:
         split = SplitTexts.of(texts)
         counts = np.bincount(split.numbers, minlength=len(split.words)).tolist()
         ranked = sorted(zip(split.words, counts, strict=True), key=lambda entry: (-entry[1], entry[0]))
-        return cls([PAD, UNKNOWN, *(word for word, _ in ranked[: size - 2])])
+        vocabulary = cls([PAD, UNKNOWN, *(word for word, _ in ranked[: size - 2])])
+        if not num_bigrams:
+            return vocabulary
+        words = vocabulary.words
+        ids = vocabulary._ids_of(split)  # [total]
+        is_last = np.zeros(len(ids), bool)
+        is_last[np.cumsum(split.lengths)[split.lengths > 0] - 1] = True  # of its text: what follows is no neighbour
+        is_pair = ~is_last[:-1] & (ids[:-1] > UNKNOWN_ID) & (ids[1:] > UNKNOWN_ID)
+        keys, frequencies = np.unique(_pair_keys(ids[:-1][is_pair], ids[1:][is_pair], len(words)), return_counts=True)
+        kept = keys[np.argsort(-frequencies, kind="stable")[:num_bigrams]]
+        return cls([*words, *(f"{words[key // len(words)]} {words[key % len(words)]}" for key in kept.tolist())])
 
     def __len__(self) -> int:
-        """Count the ids, padding and unknown included."""
+        """Count the ids, padding, unknown and bigrams included."""
         return len(self.words)
+
+    @cached_property
+    def num_words(self) -> int:
+        """Count the ids without bigrams; these have the ids from here on."""
+        return next((number for number, word in enumerate(self.words) if " " in word), len(self.words))
 
     def encode(
         self, texts: Iterable[str] | SplitTexts, max_length: int | None = None
     ) -> tuple[Int[np.ndarray, "N L"], Int[np.ndarray, " N"]]:
         """Encode texts, each cut to its last `max_length` words (None: not cut) and padded with 0 on the right.
+
+        Where the vocabulary has bigrams, the words that are kept are followed by the ids of those of their bigrams that
+        it has, in the order of the text; others have no id.
 
         Args:
             texts: N texts.
@@ -134,7 +162,7 @@ class WordVocabulary:
 
         Returns:
             ids int32 [N, L], where L is the length of the longest text after cutting, and at least 1, and lengths
-            int32 [N].
+            int32 [N]; both with bigrams.
 
         Raises:
             InputError: as `SplitTexts.of`.
@@ -144,17 +172,65 @@ class WordVocabulary:
             raise ValueError(f"max_length must be 1 or more; got {max_length}.")
         split = SplitTexts.of(texts)
         lengths = np.minimum(split.lengths, np.int32(max_length)) if max_length is not None else split.lengths  # [N]
-        id_of = np.array([self._ids.get(word, UNKNOWN_ID) for word in split.words], np.int32)
+        words = self._ids_of(split)  # [total]
         columns = np.arange(lengths.max(initial=1))  # [L]
         ids = np.full((len(lengths), len(columns)), PAD_ID, np.int32)  # [N, L]
         is_kept = columns < lengths[:, None]  # [N, L]
         starts = np.cumsum(split.lengths) - lengths  # [N], where the kept words of each text start
-        ids[is_kept] = id_of[split.numbers[(starts[:, None] + columns)[is_kept]]]
-        return ids, lengths
+        ids[is_kept] = words[(starts[:, None] + columns)[is_kept]]
+        return (ids, lengths) if self.num_words == len(self) else self._with_bigrams(ids, lengths)
+
+    def _ids_of(self, split: SplitTexts) -> Int[np.ndarray, " total"]:
+        """Ids of all words of all texts, one after another."""
+        id_of = np.array([self._ids.get(word, UNKNOWN_ID) for word in split.words], np.int32)
+        return id_of[split.numbers]
+
+    def _with_bigrams(
+        self, ids: Int[np.ndarray, "N L"], lengths: Int[np.ndarray, " N"]
+    ) -> tuple[Int[np.ndarray, "N K"], Int[np.ndarray, " N"]]:
+        """Rows of words, each followed by its bigrams."""
+        bigrams = self.bigrams_of(ids)  # [N, L - 1]
+        is_known = bigrams != PAD_ID
+        totals = lengths + is_known.sum(axis=1, dtype=np.int32)  # [N]
+        columns = np.arange(totals.max(initial=1))  # [K]
+        both = np.full((len(ids), len(columns)), PAD_ID, np.int32)  # [N, K]
+        both[columns < lengths[:, None]] = ids[np.arange(ids.shape[1]) < lengths[:, None]]
+        both[(columns >= lengths[:, None]) & (columns < totals[:, None])] = bigrams[is_known]
+        return both, totals
+
+    def bigrams_of(self, ids: Int[np.ndarray, "*N L"]) -> Int[np.ndarray, "*N K"]:
+        """The bigram of each word and the next, K = L - 1 of them; 0 where the vocabulary has none."""
+        keys, numbers = self._bigrams
+        wanted = _pair_keys(ids[..., :-1], ids[..., 1:], self.num_words)
+        if len(keys) == 0:
+            return np.full(wanted.shape, PAD_ID, np.int32)
+        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[places] == wanted, numbers[places], np.int32(PAD_ID))
+
+    @cached_property
+    def _bigrams(self) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
+        """Keys of the bigrams in rising order, and the id of each."""
+        pairs = [[self._ids[word] for word in bigram.split(" ")] for bigram in self.words[self.num_words :]]
+        first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+        keys = _pair_keys(first, second, self.num_words)
+        order = np.argsort(keys)
+        return keys[order], (self.num_words + order).astype(np.int32)
+
+    def share_with_words(
+        self, ids: Int[np.ndarray, " L"], values: Float[np.ndarray, " L"]
+    ) -> tuple[Int[np.ndarray, " K"], Float[np.ndarray, " K"]]:
+        """The words of one text's ids and a value of each, to which half that of each of its bigrams is added."""
+        is_word = ids < self.num_words
+        words, shares = ids[is_word], values[is_word]
+        places = np.nonzero(self.bigrams_of(words))[0]  # of the bigrams' first words, in the order of the bigrams
+        halves = values[~is_word] / 2
+        shares[places] += halves
+        shares[places + 1] += halves
+        return words, shares
 
     def decode(self, ids: Int[np.ndarray, " L"] | Sequence[int]) -> str:
-        """The words of ids as a model sees them: [UNK] for those it does not know; padding is left out."""
-        return " ".join(self.words[number] for number in ids if number != PAD_ID)
+        """The words of ids as a model sees them: [UNK] for those it does not know; padding and bigrams are left out."""
+        return " ".join(self.words[number] for number in ids if PAD_ID != number < self.num_words)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary to one JSON file, in one step."""
@@ -199,7 +275,12 @@ class WordVocabulary:
             or {name: content.get(name) for name in SPLITTING} != SPLITTING
         ):
             raise InputError(f"{path}: expected a word vocabulary written by rnnjax, got something else; {_MEND}")
-        return cls(ids)
+        vocabulary = cls(ids)
+        for bigram in vocabulary.words[vocabulary.num_words :]:
+            words = bigram.split(" ")
+            if len(words) != 2 or any(ids.get(word, PAD_ID) <= UNKNOWN_ID for word in words):
+                raise InputError(f"{path}: expected bigrams of two known words each, got {bigram!r}; {_MEND}")
+        return vocabulary
 
 
 class CharacterVocabulary:
@@ -334,6 +415,11 @@ def percentile_length(lengths: Int[np.ndarray, " N"], percent: float = 90) -> in
         raise ValueError(f"Expected one length or more and a percentage in (0, 100]; got {len(lengths)} and {percent}.")
     rank = math.ceil(len(lengths) * percent / 100)
     return max(1, int(np.sort(lengths)[rank - 1]))
+
+
+def _pair_keys(first: Int[np.ndarray, "*N"], second: Int[np.ndarray, "*N"], num_words: int) -> Int[np.ndarray, "*N"]:
+    """One number for each pair of ids."""
+    return first.astype(np.int64) * num_words + second
 
 
 _MEND = "name the tokenizer.json of a run folder, or train again"

@@ -6,9 +6,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from rnnjax.cells.base import GLOROT
 from rnnjax.kernels.sequence import mask_from_lengths
-from rnnjax.models.output import output_layer
+from rnnjax.models.output import dense, output_layer
 
 
 class BagClassifier(nn.Module):
@@ -22,7 +21,7 @@ class BagClassifier(nn.Module):
     units: int = 512
     dropout_rate: float = 0.5
     matmul_dtype: Any = None
-    """Type to which the operands of the output layer's products are rounded."""
+    """Type to which the operands of products are rounded."""
 
     @nn.compact
     def __call__(
@@ -34,7 +33,7 @@ class BagClassifier(nn.Module):
     ) -> Float[Array, "B C"]:
         """Logits of each class."""
         bag = bag_of_words(tokens, lengths, self.vocabulary_size)
-        hidden = nn.relu(nn.Dense(self.units, kernel_init=GLOROT, name="hidden")(bag))
+        hidden = nn.relu(dense(self.units, "hidden", self.matmul_dtype)(bag))
         hidden = nn.Dropout(self.dropout_rate, deterministic=deterministic)(hidden)
         logits: Float[Array, "B C"] = output_layer(self.num_classes, self.matmul_dtype)(hidden)
         return logits

@@ -27,6 +27,8 @@ class Classifier(nn.Module):
     """Makes one vector of the outputs of all real steps, which then the encoder has to give: `MeanPooling()`, ..."""
     matmul_dtype: Any = None
     """Type to which the operands of the output layer's products are rounded; those of the encoder are its own."""
+    output_dropout_rate: float = 0.0
+    """Share of what the output layer reads dropped."""
 
     @property
     def num_logits(self) -> int:
@@ -50,6 +52,8 @@ class Classifier(nn.Module):
         x = encoder(x, lengths=lengths)  # [B, H], or [B, T, H] to be pooled
         if self.pooling is not None:
             x = self.pooling.clone(parent=self, name="pooled")(x, lengths=lengths)  # [B, H]
+        if self.output_dropout_rate:
+            x = nn.Dropout(self.output_dropout_rate, name="dropout")(x, deterministic=deterministic)
         logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
         return logits
 

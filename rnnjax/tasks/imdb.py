@@ -2,6 +2,7 @@
 
 Run:    python train.py --task imdb
         python train.py --task imdb --model bidirectional --cell gru
+        python train.py --task imdb --preset imdb_fasttext_bigrams
         python train.py --task imdb --dataset tickets.csv
         python train.py --task imdb --vectors glove.6B.100d.txt --freeze-vectors --pooling attention
 Expect: test accuracy 0.879 with the default model, 1 minute on two cores (benchmarks/scores.json)
@@ -31,6 +32,7 @@ from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Poo
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums
 from rnnjax.models.classifier import Classifier, probabilities
+from rnnjax.models.text import ConvolutionalClassifier, ConvolutionalRecurrentClassifier, FastTextClassifier
 from rnnjax.task import (
     LARGEST_AXIS,
     Batch,
@@ -78,15 +80,27 @@ class Config(TrainConfig):
     clip_norm: NotNegative = 0.01
     """Scale gradients down to this global norm; 0 disables. Nearly every gradient is larger than the default, which so
     sets the scale beside which Adam's epsilon damps the updates of rare words."""
-    model: Literal["single", "stacked", "bidirectional"] = "single"
-    """One layer; a layer and one of half its width above it; or one layer in each direction."""
+    model: Literal["single", "stacked", "bidirectional", "cnn", "cnn_lstm", "fasttext"] = "single"
+    """One recurrent layer; one and another of half its width above it; or one in each direction. cnn: the largest
+    values of a convolution, and a dense layer; cnn_lstm: a recurrent layer over the largest values of a convolution in
+    blocks; fasttext: the mean of the word vectors."""
     cell: Literal["lstm", "gru", "simple"] = "lstm"
     """Cell of the recurrent layers."""
     units: Size = 64
-    """Width of the (first) recurrent layer."""
+    """Width of the (first) recurrent layer, or of the dense layer of cnn; fasttext has none."""
     pooling: Literal["last", "mean", "max", "attention"] = "last"
-    """What is read of the top layer: its output at the last step, or of all steps the mean, the largest values, or a
-    mean by weights that are learned."""
+    """What is read of the top recurrent layer: its output at the last step, or of all steps the mean, the largest
+    values, or a mean by weights that are learned."""
+    filters: Size = 128
+    """Width of the convolution of cnn and cnn_lstm."""
+    kernel_size: Size = 3
+    """Words that the convolution sees at once."""
+    pool_size: Size = 4
+    """Windows of the convolution of which cnn_lstm keeps the largest values."""
+    ngrams: Annotated[int, Bounds(1, 2)] = 1
+    """2: fasttext takes the mean over the vectors of words and of bigrams, pairs of neighbouring words."""
+    bigrams: Size = 200_000
+    """Most bigrams that have a vector, with --ngrams 2: the most frequent pairs of words of the vocabulary."""
     embedding: Size | Literal["auto"] = "auto"
     """Width of the word vectors; auto: 128, or that of the vectors in --vectors."""
     vectors: str | None = None
@@ -99,13 +113,27 @@ class Config(TrainConfig):
     max_length: Count | Literal["auto"] = 200
     """Words kept of a text, its last ones; auto: so many that nine texts in ten are whole."""
     dropout: Rate = 0.2
-    """Share of a layer's inputs dropped, one mask for all steps."""
+    """Share of a recurrent layer's inputs dropped, one mask for all steps. cnn, cnn_lstm and fasttext drop each value
+    of the word vectors by itself."""
     recurrent_dropout: Rate = 0.2
-    """Share of the recurrent connections dropped, one mask for all steps."""
+    """Share of the recurrent connections dropped, one mask for all steps; cnn and fasttext have none."""
+    output_dropout: Rate = 0.0
+    """Share of what the output layer reads dropped."""
 
     def __post_init__(self) -> None:
-        """Hold every value against its type, and the two settings of vectors against each other."""
+        """Hold every value against its type, and settings that need each other against each other."""
         super().__post_init__()
+        if self.ngrams == 2 and self.model != "fasttext":
+            raise InputError(
+                f"--ngrams: expected 2 only with --model fasttext; got --model {self.model}. Leave one of them out."
+            )
+        if self.model in ("cnn", "fasttext"):
+            for option, value, default in (("cell", self.cell, "lstm"), ("pooling", self.pooling, "last")):
+                if value != default:
+                    raise InputError(
+                        f"--{option}: expected it with a model that has a recurrent layer; got {value} with "
+                        f"--model {self.model}, which has none. Leave one of them out."
+                    )
         if self.freeze_vectors and self.vectors is None:
             raise InputError(
                 "--freeze-vectors: expected --vectors FILE beside it; got none. Name a file, or leave it out."
@@ -144,6 +172,7 @@ def load(config: Config) -> Splits:
         "seed": config.seed,
         "vocab_size": config.vocab_size,
         "max_length": config.max_length,
+        "bigrams": num_bigrams(config),
     }
     arrays = cache.cached_arrays(key, lambda: encode(corpus.read(), config))
     vocabulary = WordVocabulary.from_json(arrays["vocabulary"].tobytes().decode())
@@ -160,14 +189,21 @@ def load(config: Config) -> Splits:
     info = {"classes": classes, "vocabulary_size": len(vocabulary), "max_length": int(arrays["max_length"])}
     log.info(
         "%s: %s training, %s validation, %s test texts; %s words; length %s",
-        corpus.name, len(train), len(validation), len(source("test") or ()), len(vocabulary), info["max_length"],
+        corpus.name, len(train), len(validation), len(source("test") or ()), vocabulary.num_words, info["max_length"],
     )  # fmt: skip
+    if config.ngrams == 2:
+        log.info("%s bigrams", len(vocabulary) - vocabulary.num_words)
     fingerprint, initial = corpus.fingerprint, {}
     if vectors_fingerprint is not None:
         table = load_vectors(config, vectors_fingerprint, vocabulary, train.arrays["inputs"])
         info["embedding"], initial[VECTORS] = table.shape[1], table
         fingerprint = hashlib.sha256(f"{fingerprint} {vectors_fingerprint}".encode()).hexdigest()
     return Splits(corpus.name, fingerprint, train, validation, source("test"), info, vocabulary, initial)
+
+
+def num_bigrams(config: Config) -> int:
+    """The most bigrams that the vocabulary has."""
+    return config.bigrams if config.ngrams == 2 else 0
 
 
 def load_vectors(
@@ -291,7 +327,7 @@ def numbered(labels: list[str]) -> tuple[list[str], np.ndarray]:
 def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
     """Ids, lengths and labels of each split, and the vocabulary of the training texts, as arrays for the cache."""
     words = {split: SplitTexts.of(texts) for split, texts in splits.texts.items()}
-    vocabulary = WordVocabulary.train(words["train"], config.vocab_size)
+    vocabulary = WordVocabulary.train(words["train"], config.vocab_size, num_bigrams(config))
     max_length = config.max_length
     if max_length == "auto":
         max_length = percentile_length(words["train"].lengths, 90)
@@ -307,9 +343,26 @@ def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
 
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The model that `--model` and `--cell` name."""
+    width = info.get("embedding", DEFAULT_EMBEDDING) if config.embedding == "auto" else config.embedding
+    sizes = (info["vocabulary_size"], len(info["classes"]), width)
+    output: dict[str, Any] = {"output_dropout_rate": config.output_dropout, "matmul_dtype": config.matmul_dtype}
+    options = {**output, "dropout_rate": config.dropout}
+    filters = (config.filters, config.kernel_size)
+    if config.model == "fasttext":
+        return FastTextClassifier(*sizes, **options)
+    if config.model == "cnn":
+        return ConvolutionalClassifier(*sizes, *filters, config.units, **options)
+    if config.model == "cnn_lstm":
+        encoder, pooling = recurrent(config, dropout=0.0)
+        return ConvolutionalRecurrentClassifier(*sizes, encoder, pooling, *filters, config.pool_size, **options)
+    return Classifier(*sizes, *recurrent(config, config.dropout), **output)
+
+
+def recurrent(config: Config, dropout: float) -> tuple[nn.Module, Pooling | None]:
+    """The recurrent layers, which drop this share of their inputs, and what makes one vector of their outputs."""
     layer = LAYERS[config.cell]
     options: dict[str, Any] = {
-        "dropout_rate": config.dropout,
+        "dropout_rate": dropout,
         "recurrent_dropout_rate": config.recurrent_dropout,
         "matmul_dtype": config.matmul_dtype,
     }
@@ -324,15 +377,10 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     if config.model == "stacked":
         if config.cell == "lstm":  # what the upper layer reads remembers already
             last = {**last, "forget_bias": 1.0}
-        encoder: nn.Module = Stack([layer(config.units, **options), layer(max(config.units // 2, 1), **last)])
-    elif config.model == "bidirectional":
-        encoder = Bidirectional(layer(config.units, **last))
-    else:
-        encoder = layer(config.units, **last)
-    width = info.get("embedding", DEFAULT_EMBEDDING) if config.embedding == "auto" else config.embedding
-    return Classifier(
-        info["vocabulary_size"], len(info["classes"]), width, encoder, pooling, matmul_dtype=config.matmul_dtype
-    )
+        return Stack([layer(config.units, **options), layer(max(config.units // 2, 1), **last)]), pooling
+    if config.model == "bidirectional":
+        return Bidirectional(layer(config.units, **last)), pooling
+    return layer(config.units, **last), pooling
 
 
 def frozen(config: Config) -> tuple[str, ...]:
@@ -369,13 +417,70 @@ TUTORIAL = {
 }
 """Training as in the tutorial; the model's defaults are the tutorial's anyway."""
 
+EXAMPLE = {"batch_size": 32, "learning_rate": 1e-3, "schedule": "constant", "clip_norm": 0.0}
+"""Training as in Keras's examples, all with Adam."""
+FASTTEXT = {
+    **EXAMPLE,
+    "model": "fasttext",
+    "vocab_size": 20_000,
+    "max_length": 400,
+    "embedding": 50,
+    "dropout": 0.0,
+    "epochs": 5,
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "tutorial": TUTORIAL,
+    # Keras's examples of these names, in their original settings but for what the models here do otherwise: words are
+    # split as `SplitTexts` does it, padding is masked, and the best epoch on validation data is kept.
+    "imdb_lstm": {**EXAMPLE, "vocab_size": 20_000, "max_length": 80, "units": 128, "epochs": 15},  # both dropouts 0.2
+    "imdb_bidirectional": {
+        **EXAMPLE,
+        "model": "bidirectional",
+        "vocab_size": 20_000,
+        "max_length": 100,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+        "output_dropout": 0.5,
+        "epochs": 4,
+    },
+    "imdb_cnn": {
+        **EXAMPLE,
+        "model": "cnn",
+        "vocab_size": 5_000,
+        "max_length": 400,
+        "embedding": 50,
+        "filters": 250,
+        "kernel_size": 3,
+        "units": 250,
+        "dropout": 0.2,
+        "output_dropout": 0.2,
+        "epochs": 2,
+    },
+    "imdb_cnn_lstm": {
+        **EXAMPLE,
+        "model": "cnn_lstm",
+        "vocab_size": 20_000,
+        "max_length": 100,
+        "batch_size": 30,
+        "dropout": 0.25,
+        "recurrent_dropout": 0.0,
+        "filters": 64,
+        "kernel_size": 5,
+        "pool_size": 4,
+        "units": 70,
+        "epochs": 2,
+    },
+    "imdb_fasttext": FASTTEXT,
+    "imdb_fasttext_bigrams": {**FASTTEXT, "ngrams": 2},
+}
+
 TASK = Task(
     "imdb",
     Config,
     load,
     build,
     loss,
-    presets={"tutorial": TUTORIAL},
+    presets=PRESETS,
     frozen=frozen,
     probabilities=probabilities,
     prediction=Prediction(encode_texts, best_classes),

@@ -169,7 +169,9 @@ def test_five_reviews():
     model = Classifier(len(vocabulary), 2, 8, rnnjax.LSTM(8, return_sequences=False))
     params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), np.int32))["params"]
     params = jax.tree.map(lambda leaf: 1.5 * leaf, params)
-    trained = runs.TrainedModel(model, params, vocabulary, {"max_length": 120, "classes": ["negative", "positive"]})
+    info = {"max_length": 120, "classes": ["negative", "positive"]}
+    task = runs.get_task("imdb")
+    trained = runs.TrainedModel(model, params, vocabulary, info, task, task.config())
     found = list(explain.explain(trained, texts, [("negative", 0.5)] * 5))
     assert Texts(explain.page(found)).texts == texts
     for text, entry in zip(texts, found, strict=True):

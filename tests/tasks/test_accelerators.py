@@ -30,12 +30,14 @@ def lower(function: Any, *arguments: Any, **keywords: Any) -> None:
 
 
 def cases() -> list[tuple[str, dict[str, str]]]:
-    """Each task with each of its cells, and in each precision."""
+    """Each task with each of its cells and models, and in each precision."""
     found = []
     for name in TASKS:
         kinds = get_type_hints(get_task(name).config)
         found += [
-            (name, {option: choice}) for option in ("cell", "precision") for choice in get_args(kinds.get(option))
+            (name, {option: choice})
+            for option in ("cell", "model", "precision")
+            for choice in get_args(kinds.get(option))
         ]
     return found
 

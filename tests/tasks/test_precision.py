@@ -25,6 +25,10 @@ CASES = [
     ("imdb", {"model": "single", "cell": "lstm"}),
     ("imdb", {"model": "stacked", "cell": "simple"}),
     ("imdb", {"model": "bidirectional", "cell": "gru"}),
+    ("imdb", {"model": "bidirectional", "pooling": "max", "output_dropout": 0.5}),
+    ("imdb", {"model": "cnn", "filters": 4}),
+    ("imdb", {"model": "cnn_lstm", "filters": 4}),
+    ("imdb", {"model": "fasttext"}),
     ("char", {"cell": "lstm", "layers": 2}),
     ("char", {"cell": "gru", "embedding": 0}),
 ]
