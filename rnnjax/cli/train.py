@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> None:
     if known.list:
         width = max(map(len, TASKS))
         for name, entry in TASKS.items():
-            print(f"{name:<{width}}  {entry.description}. Data: {entry.data}. Models: {entry.model}. Expect {entry.expected}")
+            parts = (entry.description, f"data: {entry.data}", f"models: {entry.model}", f"expect {entry.expected}")
+            print(f"{name:<{width}}  {'; '.join(parts)}")
         return
     origin = read_origin(known.config) if known.config is not None else None
     name = known.task

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from PIL import Image
 
 from rnnjax.tasks import PREDICTORS, TASKS
 
@@ -20,16 +21,19 @@ class Case(NamedTuple):
 
 CASES = {
     "imdb": Case("--units 4 --embedding 4 --max-length 8", "A fine film.", "negative|positive"),
+    "reuters": Case("--units 4", "OPEC ministers met", "coffee|crude|earn|gold|interest"),
     "char": Case("--units 4 --batch-size 16"),
     "addition": Case("--units 4 --digits 1 --examples 50", "3+4", "[ +0-9]{0,2}"),
     "tagging": Case("--units 4 --embedding 4", "The plan", r"(O|[BI]-\w+) (O|[BI]-\w+)"),
+    "mnist": Case("--units 4", "digit.png", "[0-9]"),
     "adding": Case("--units 4 --length 4"),
+    "stateful": Case("--units 4 --length 400"),
     "babi": Case("--units 4 --examples 1k", "Anna walked to the park. Where is Anna?", "[a-z]+"),
 }
 
 
 def test_every_task_has_a_case():
-    assert list(CASES) == list(TASKS)
+    assert set(CASES) == set(TASKS)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -37,7 +41,10 @@ def test_a_task_from_the_first_step_to_its_answers(name, invoke, tmp_path, monke
     monkeypatch.setattr("rnnjax.tasks.imdb.BUILTIN_EXAMPLES", 200)
     monkeypatch.setattr("rnnjax.tasks.adding.TRAIN_EXAMPLES", 128)
     monkeypatch.setattr("rnnjax.tasks.tagging.BUILTIN_SENTENCES", 100)
+    for constant in ("reuters.BUILTIN_EXAMPLES", "mnist.BUILTIN_EXAMPLES", "tagging.BUILTIN_SENTENCES"):
+        monkeypatch.setattr(f"rnnjax.tasks.{constant}", 200)
     monkeypatch.chdir(tmp_path)
+    Image.new("L", (28, 28), 128).save("digit.png")
     case = CASES[name]
     common = ["--task", name, "--dataset", "builtin", "--workdir", "run", "--epochs", "2", *case.options.split()]
 
