@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rnnjax.cli import groups
+from rnnjax.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 SCORES = ROOT / "benchmarks" / "scores.json"
@@ -175,6 +176,7 @@ def main() -> None:
             scores[name] = measure(name, ENTRIES[name], options.data_dir)
             ordered = {key: scores[key] for key in ENTRIES if key in scores}
             SCORES.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
+    write_into_readme("tasks", tasks_table())
     write_into_readme("scores", table(scores))
     write_into_readme("seeds", seeds_table(scores))
     character_run = ROOT / "runs" / "scores" / "char" / "seed=0"
@@ -261,6 +263,14 @@ def table(scores: dict) -> str:
         goal = f"{'≤' if entry.metric.endswith('loss') else '≥'} {entry.goal}" if entry.goal is not None else ""
         row = [f"{entry.description}, {metric}", entry.claim, goal, ours, each, minutes, f"`{entry.options}`"]
         lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def tasks_table() -> str:
+    """The tasks, as `train.py --list` has them."""
+    lines = ["| `--task` | | data | models | expect |", "|---|---|---|---|---|"]
+    for name, entry in TASKS.items():
+        lines.append(f"| `{name}` | {entry.description} | {entry.data} | {entry.model} | {entry.expected} |")
     return "\n".join(lines) + "\n"
 
 

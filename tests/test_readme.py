@@ -88,6 +88,8 @@ def test_the_table_is_that_of_the_measured_scores():
     begin, end = scores.marks("scores")
     shown = README.split(begin)[1].split(end)[0].strip()
     assert shown == scores.table(measured).strip()
+    begin, end = scores.marks("tasks")
+    assert README.split(begin)[1].split(end)[0].strip() == scores.tasks_table().strip()
     begin, end = scores.marks("seeds")
     assert README.split(begin)[1].split(end)[0].strip() == scores.seeds_table(measured).strip()
     assert f"python generate.py {shlex.join(scores.SAMPLE)}".replace("'", '"') in README
