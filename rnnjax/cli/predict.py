@@ -1,5 +1,6 @@
 """`rnnjax predict`."""
 
+import inspect
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,11 @@ def main(arguments: Sequence[str]) -> None:
         check_target(Path(options.html), options.overwrite)
     host.prepare()
     trained = runs.load_model(options.workdir, "classifier" if options.explain else PREDICTORS, log.warning)
+    if options.explain and "vectors" not in inspect.signature(type(trained.model).__call__).parameters:
+        raise InputError(
+            f"--explain: expected a model of word vectors; {type(trained.model).__name__} of {trained.task.name} has "
+            "none. Leave it out, or train another --model."
+        )
     if options.text is None and sys.stdin.isatty():
         log.info("reading texts from the terminal, one a line; Ctrl-D ends them")
         notices.release()

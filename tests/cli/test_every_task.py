@@ -72,3 +72,11 @@ def test_a_task_from_the_first_step_to_its_answers(name, invoke, tmp_path, monke
         answer, probability = predicted.out.rstrip("\n").split("\t")
         assert re.fullmatch(case.answer, answer)
         assert 0 < float(probability) <= 1
+
+
+def test_what_has_no_word_vectors_cannot_be_explained(invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr("rnnjax.tasks.reuters.BUILTIN_EXAMPLES", 200)
+    invoke("train", "--task", "reuters", "--dataset", "builtin", "--epochs", "1", "--workdir", tmp_path / "run")
+    ended = invoke("predict", "--workdir", tmp_path / "run", "--text", "gold", "--explain")
+    assert (ended.status, ended.out) == (2, "")
+    assert "--explain: expected a model of word vectors; BagClassifier of reuters has none" in ended.err
