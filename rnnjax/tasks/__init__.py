@@ -22,5 +22,6 @@ TASKS = {
     "addition": Entry('sums of numbers as text: "535+61" -> "596"', "exact match 0.998", "sequence to sequence"),
     "adding": Entry("add two marked numbers of a long sequence", "test loss 0.0007", "regressor"),
     "stateful": Entry("follow a series with the state carried on, and without", "test loss 0.0002", "regressor"),
+    "conv_lstm": Entry("next frame of films of moving squares", "test loss not measured yet", "next frame"),
 }
 """Task name -> entry; the module of a task has its name."""
