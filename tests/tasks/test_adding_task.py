@@ -30,10 +30,49 @@ def test_two_marks_and_their_sum():
     assert np.mean((examples["targets"] - 1) ** 2) == pytest.approx(1 / 6, abs=0.01)
 
 
+def test_symbols_are_asked_for_after_the_pause():
+    examples = adding.generate_copy(np.random.default_rng(0), 3000, 7)
+    inputs, targets = examples["inputs"], examples["targets"]
+    assert inputs.shape == targets.shape == (3000, 27)
+    np.testing.assert_allclose(np.bincount(inputs[:, :10].ravel()) / 30_000, np.full(8, 1 / 8), atol=0.01)
+    assert (inputs[:, 10:16] == 8).all()  # T - 1 blanks
+    assert (inputs[:, 16] == 9).all()
+    assert (inputs[:, 17:] == 8).all()
+    assert (targets[:, :17] == 8).all()
+    np.testing.assert_array_equal(targets[:, 17:], inputs[:, :10])
+
+
+def test_loss_of_copies_without_a_memory():
+    """Blanks that are sure, and all symbols alike at the end: 10 ln 8 / (T + 20), an eighth of the symbols right."""
+    examples = adding.generate_copy(np.random.default_rng(0), 2000, 30)
+    logits = np.zeros((2000, 50, 10), np.float32)
+    logits[:, :40, 8] = 100
+    logits[:, 40:, 8:] = -100
+    logits[-1] = np.nan
+    weight = np.ones(2000, np.float32)
+    weight[-1] = 0
+    sums = TASK.loss(logits, {**examples, "weight": weight})
+    assert float(sums["loss"][0] / sums["loss"][1]) == pytest.approx(10 * np.log(8) / 50, rel=1e-5)
+    assert float(sums["accuracy"][0] / sums["accuracy"][1]) == pytest.approx(1 / 8, abs=0.01)
+    assert float(sums["loss"][1]) == 1999
+
+
+def test_a_network_learns_to_copy():
+    config = Config(problem="copy", length=3, units=32, learning_rate=0.01, schedule="constant")
+    batch = {**adding.generate_copy(np.random.default_rng(0), 8, 3), "weight": np.ones(8, np.float32)}
+    model, optimizer = TASK.build(config, {}), make_optimizer(config, 500)
+    state = initial_train_state(model, config, optimizer, batch, stateful=False)
+    step = make_train_step(model, TASK, config, optimizer)
+    for _ in range(500):
+        state, sums = step(state, batch, dropout_key(0))
+    assert float(sums["accuracy"][0] / sums["accuracy"][1]) > 0.9
+
+
 def test_data_are_those_of_the_seed():
     first, again, other = (TASK.load(Config(length=9, seed=seed)) for seed in (3, 3, 4))
     assert first.fingerprint == again.fingerprint != other.fingerprint
     assert TASK.load(Config(length=8, seed=3)).fingerprint != first.fingerprint
+    assert TASK.load(Config(length=9, seed=3, problem="copy")).fingerprint != first.fingerprint
     assert first.dataset == "builtin"
     assert (len(first.validation), len(first.test)) == (21, 35)
     one, same = (source.train.training_epoch(3, 2, 16) for source in (first, again))
@@ -112,6 +151,10 @@ def test_a_run_on_the_command_line(tmp_path, capsys, monkeypatch):
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert len(error.splitlines()) == 1
-        assert f"expected a {'run of a ' if name != 'convert' else ''}{kind}; it holds a run of adding." in error
+        assert f"expected a {'run of a ' if name != 'convert' else ''}{kind}" in error
+        assert "; it holds a run of adding." in error
+    copy = ["--problem", "copy", "--workdir", str(tmp_path / "copy")]
+    assert main([*line, *copy]) == 0
+    assert main([*line, *copy, "--resume"]) == 0
     assert main([*line, "--workdir", str(tmp_path / "other"), "--dataset", "tfds"]) == 2
     assert not (tmp_path / "other").exists()
