@@ -8,8 +8,8 @@ from jaxtyping import Array
 from rnnjax.kernels.products import multiply
 
 
-def output_layer(features: int, matmul_dtype: Any = None) -> nn.Dense:
-    """`nn.Dense` with Keras's initial kernel, as the child `output` of the module that asks for it.
+def output_layer(features: int, matmul_dtype: Any = None, name: str = "output") -> nn.Dense:
+    """`nn.Dense` with Keras's initial kernel, as the child `name` of the module that asks for it.
 
     With `matmul_dtype` the operands of its products are rounded to this type, as in the recurrent layers.
     """
@@ -21,5 +21,5 @@ def output_layer(features: int, matmul_dtype: Any = None) -> nn.Dense:
         features,
         kernel_init=nn.initializers.glorot_uniform(),
         dot_general=None if matmul_dtype is None else product,
-        name="output",
+        name=name,
     )

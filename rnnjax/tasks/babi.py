@@ -68,13 +68,16 @@ DRAWN = 3
 class Config(TrainConfig):
     """Settings of ours; the presets have those of Keras's examples."""
 
-    epochs: Count | Literal["auto"] = 20
+    epochs: Count | Literal["auto"] = "auto"
     batch_size: Size = 64
     """Questions in one step."""
     learning_rate: Positive = 5e-3
     schedule: Schedule = "cosine"
     clip_norm: NotNegative = 1.0
     patience: OptionalCount | Literal["auto"] = 0
+    monitor: str = "val_accuracy"
+    """The metric that decides which epoch is the best: val_accuracy, val_loss, loss, ... On a thousand questions the
+    loss grows again, by a few answers that are wrong and sure, long before the accuracy falls."""
     qa: Annotated[int, Bounds(1, 20)] = 1
     """Which of the 20 tasks: 1 a fact, 2 and 3 two and three facts, 7 counting, 15 deduction, 19 finding a path, ..."""
     examples: Literal["1k", "10k"] = "10k"
@@ -93,12 +96,23 @@ class Config(TrainConfig):
     merge: Literal["end", "add", "product"] = "product"
     """Where rnn brings in the question: beside the story's last output; added to each step of the story; or beside each
     step, multiplied with it."""
+    readings: Annotated[int, Bounds(1, 100)] = 2
+    """Times that rnn reads the story, each time with a question that the reading before has changed."""
     hops: Annotated[int, Bounds(1, 100)] = 3
     """Looks at the memory of memnn, one after another."""
     dropout: Rate = 0.0
     """Share dropped of word vectors (not in memnn) and of what the answer is read from."""
     max_sentences: Count | Literal["auto"] = "auto"
     """Sentences kept of a story, its last ones; auto: as many as the longest story to train on has."""
+
+    def __post_init__(self) -> None:
+        """Hold every value against its type, and several readings against the way that a question changes one."""
+        super().__post_init__()
+        if self.readings > 1 and self.merge == "end":
+            raise InputError(
+                f"--readings: expected 1 with --merge end, where no reading knows the question; got {self.readings}. "
+                "Choose --merge add or product, or --readings 1."
+            )
 
 
 def load(config: Config) -> Splits:
@@ -255,9 +269,9 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     asked = config.units if config.merge == "end" else config.embedding
     if config.merge != "product":
         options["embedding_init"] = centred_uniform  # as in the examples
-    return StoryReader(
-        *sizes, layer(config.units, **last), layer(asked, **last), config.merge, config.story == "sentences", **options
-    )
+    layers = (layer(config.units, **last), layer(asked, **last))
+    by_sentence = config.story == "sentences"
+    return StoryReader(*sizes, *layers, config.merge, config.readings, by_sentence, **options)
 
 
 def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
@@ -345,7 +359,7 @@ def pictures(config: Config, splits: Splits, model: nn.Module, params: Any) -> "
 
     rows = min(int((batch["inputs"] != 0).any(axis=-1).sum(axis=1).max()), 25)
     columns = columns[:, -rows:]
-    figure = Figure(figsize=(4 + 0.35 * len(names), DRAWN * (1.2 + 0.22 * rows)), layout="constrained")
+    figure = Figure(figsize=(4.6 + 0.35 * len(names), DRAWN * (1.2 + 0.22 * rows)), layout="constrained")
     for number, axes in enumerate(figure.subplots(DRAWN, 1, squeeze=False)[:, 0]):
         story = batch["inputs"][number][-rows:]
         stars = np.where(batch["facts"][number][-rows:], "* ", "")
@@ -382,6 +396,7 @@ RNN_KERAS = {
     "model": "rnn",
     "story": "words",
     "merge": "end",
+    "readings": 1,
     "cell": "lstm",
     "units": 100,
     "embedding": 50,

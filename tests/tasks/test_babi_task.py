@@ -94,11 +94,16 @@ def test_where_there_is_neither_data_nor_network(monkeypatch, tmp_path, caplog):
         babi.load(Config(dataset="builtin", qa=3))
 
 
+def test_several_readings_need_a_question():
+    with pytest.raises(InputError, match="--readings: expected 1 with --merge end"):
+        Config(merge="end", readings=2)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {},
-        {"cell": "lstm", "story": "words", "merge": "end"},
+        {"cell": "lstm", "story": "words", "merge": "end", "readings": 1},
         {"cell": "lstm", "merge": "add"},
         {"model": "memnn"},
         {"model": "memnn-words"},
