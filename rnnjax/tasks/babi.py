@@ -58,6 +58,8 @@ VALIDATION_SHARE = 0.1
 """Share of the training stories that is held out; their questions stay together."""
 BUILTIN_STORIES = {"1k": 250, "10k": 2_500}
 """Of five questions each, a fifth of them for validation and test."""
+FEW = 5_000
+"""Fewer training questions are learned by heart if nothing is dropped."""
 SHOWN = 4
 """Questions whose answers are shown after each epoch."""
 DRAWN = 3
@@ -100,8 +102,9 @@ class Config(TrainConfig):
     """Times that rnn reads the story, each time with a question that the reading before has changed."""
     hops: Annotated[int, Bounds(1, 100)] = 3
     """Looks at the memory of memnn, one after another."""
-    dropout: Rate = 0.0
-    """Share dropped of word vectors (not in memnn) and of what the answer is read from."""
+    dropout: Rate | Literal["auto"] = "auto"
+    """Share dropped of word vectors (sentence vectors with --story sentences; not in memnn) and of what the answer is
+    read from; auto: 0.3 for fewer than 5,000 training questions, otherwise 0."""
     max_sentences: Count | Literal["auto"] = "auto"
     """Sentences kept of a story, its last ones; auto: as many as the longest story to train on has."""
 
@@ -137,6 +140,7 @@ def load(config: Config) -> Splits:
         "sentences": sentences,
         "sentence_length": longest([sentence for q in texts for sentence in q.story]),
         "question_length": longest([q.text for q in texts]),
+        "questions": len(train),
     }
 
     def source(split: str) -> Examples | None:
@@ -259,7 +263,10 @@ def facts_of(questions: Sequence[Question], sentences: int) -> np.ndarray:
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The model that `--model` names."""
     sizes = (info["vocabulary_size"], len(info["classes"]), config.embedding)
-    options: dict[str, Any] = {"dropout_rate": config.dropout, "matmul_dtype": config.matmul_dtype}
+    dropout = config.dropout
+    if dropout == "auto":
+        dropout = 0.3 if info["questions"] < FEW else 0.0
+    options: dict[str, Any] = {"dropout_rate": dropout, "matmul_dtype": config.matmul_dtype}
     if config.model == "memnn":
         return MemoryNetwork(*sizes, config.hops, **options)
     layer = BY_CELL[config.cell]
@@ -400,6 +407,7 @@ RNN_KERAS = {
     "cell": "lstm",
     "units": 100,
     "embedding": 50,
+    "dropout": 0.0,
     "epochs": 40,
     "batch_size": 32,
     "learning_rate": 1e-3,

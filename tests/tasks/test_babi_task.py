@@ -94,6 +94,12 @@ def test_where_there_is_neither_data_nor_network(monkeypatch, tmp_path, caplog):
         babi.load(Config(dataset="builtin", qa=3))
 
 
+def test_dropout_where_there_are_few_questions(splits):
+    for questions, expected in ((4999, 0.3), (5000, 0.0)):
+        assert babi.build(Config(), {**splits.info, "questions": questions}).dropout_rate == expected
+    assert babi.build(Config(dropout=0.1), splits.info).dropout_rate == 0.1
+
+
 def test_several_readings_need_a_question():
     with pytest.raises(InputError, match="--readings: expected 1 with --merge end"):
         Config(merge="end", readings=2)
@@ -111,7 +117,7 @@ def test_several_readings_need_a_question():
     ids=str,
 )
 def test_one_batch_is_learned_by_heart(splits, settings):
-    config = Config(**SMALL, learning_rate=0.02, schedule="constant")
+    config = Config(**SMALL, learning_rate=0.02, schedule="constant", dropout=0.0)
     config = dataclasses.replace(config, **settings)
     model = babi.build(config, splits.info)
     batch = splits.train.training_epoch(0, 1, 16)[0]
