@@ -21,6 +21,10 @@ TASKS = {
     "char": Entry("character language model of a text", "val_loss 1.465 nats a character", "language model"),
     "addition": Entry('sums of numbers as text: "535+61" -> "596"', "exact match 0.998", "sequence to sequence"),
     "adding": Entry("add two marked numbers of a long sequence", "test loss 0.0007", "regressor"),
-    "babi": Entry("questions about short stories (bAbI, 20 tasks)", "test accuracy unmeasured", "question answering"),
+    "babi": Entry(
+        "questions about short stories (bAbI, 20 tasks)",
+        "test accuracy 1.000 (task 1), 0.997 (task 2)",
+        "question answering",
+    ),
 }
 """Task name -> entry; the module of a task has its name."""

@@ -1,10 +1,17 @@
 """Answer questions about short stories: the bAbI tasks (Weston et al. 2016), by an RNN or a memory network.
 
+A story and a question, "Where is Mary?", have one word (or a list of words) as answer. rnn reads the
+story with the question beside each sentence, and by default reads it a second time with a question that the first
+reading has changed (`models/story_reader.py`); memnn looks at all sentences at once, three times over
+(`models/memory_network.py`). A file of your own has the archive's format (`data/babi.py`).
+
 Run:    python train.py --task babi
-        python train.py --task babi --qa 2 --model memnn
+        python train.py --task babi --qa 2
+        python train.py --task babi --model memnn
         python train.py --task babi --qa 15 --examples 1k
         python train.py --task babi --dataset stories.txt
-Expect: test accuracy unmeasured (benchmarks/scores.json)
+        python benchmarks/babi.py                           (all 20 tasks; figures in docs/babi.md)
+Expect: test accuracy 1.000 (task 1), 0.997 (task 2), half a minute and 1.5 minutes on one core (benchmarks/scores.json)
 """
 
 import dataclasses
@@ -62,6 +69,8 @@ FEW = 5_000
 """Fewer training questions are learned by heart if nothing is dropped."""
 SHOWN = 4
 """Questions whose answers are shown after each epoch."""
+NAMED = 20
+"""Words that the model knows, in a message about one that it does not."""
 DRAWN = 3
 """Stories in a picture."""
 
@@ -327,7 +336,8 @@ def encode_lines(config: Config, info: Mapping[str, Any], vocabulary: WordVocabu
         if unknown:
             raise InputError(
                 f"line {number}: expected words of the stories that the model was trained on; got "
-                f"{', '.join(map(repr, unknown))}. It knows {', '.join(sorted(known - set(vocabulary.words[:2])))}."
+                f"{', '.join(map(repr, unknown))}. It knows {', '.join(vocabulary.words[2 : 2 + NAMED])}"
+                f"{', ...' if len(vocabulary) > 2 + NAMED else '.'}"
             )
         questions.append(parts)
     if not questions:
