@@ -1,6 +1,7 @@
 """Stories are encoded and divided as they should be; the models learn by heart; predict.py and pictures agree."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -15,6 +16,8 @@ from rnnjax.tasks.babi import Config
 from rnnjax.training.optimizer import make_optimizer
 from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
+TENSOR = r"tensor<(?:\d+x)*([a-z]+\d+)>"
+PRODUCT = re.compile(rf"stablehlo\.dot_general .* : \({TENSOR}, {TENSOR}\) -> {TENSOR}")
 SMALL = {"dataset": "builtin", "examples": "1k", "units": 16, "embedding": 16}
 
 
@@ -128,6 +131,21 @@ def test_one_batch_is_learned_by_heart(splits, settings):
         state, sums = step(state, batch, dropout_key(0))
     assert float(sums["accuracy"][0]) == float(sums["accuracy"][1]) == 16
     assert float(sums["loss"][0] / sums["loss"][1]) < 0.1
+
+
+@pytest.mark.parametrize("settings", [{}, {"model": "memnn"}, {"model": "memnn-words", "cell": "lstm"}], ids=str)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_operands_of_every_product(splits, settings, precision):
+    config = Config(**SMALL, precision=precision, **settings)
+    model, optimizer = babi.build(config, splits.info), make_optimizer(config, 9)
+    batch = splits.train.training_epoch(0, 1, 4)[0]
+    keywords = babi.TASK.keywords(batch)
+    state = jax.eval_shape(lambda: initial_train_state(model, config, optimizer, batch, False, keywords=keywords))
+    text = make_train_step(model, babi.TASK, config, optimizer).lower(state, batch, dropout_key(0)).as_text()
+    short = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    products = PRODUCT.findall(text)
+    assert len(products) == text.count("stablehlo.dot_general") > 0
+    assert set(products) == {(short, short, "f32")}
 
 
 def test_predict_gives_the_likeliest_answer_and_its_probability(splits):
