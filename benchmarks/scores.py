@@ -180,6 +180,24 @@ ENTRIES = {
         "0.0833 without the carried state",
         0.005,
     ),
+    "babi-1-rnn": Entry(
+        "bAbI QA1, 10,000 questions, GRU 64", "--task babi", "test_accuracy", "1.0 (Keras, later version)", 0.99
+    ),
+    "babi-2-rnn": Entry(
+        "bAbI QA2, 10,000 questions, GRU 64",
+        "--task babi --qa 2",
+        "test_accuracy",
+        ".50 (Keras, later version)",
+        0.5,
+        1,
+    ),
+    "babi-1-memnn": Entry(
+        "bAbI QA1, 10,000 questions, memory network",
+        "--task babi --model memnn",
+        "test_accuracy",
+        ".986 (Keras, 120 epochs)",
+        0.98,
+    ),
     "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, 1),
 }
 

@@ -13,7 +13,7 @@ from rnnjax.models.output import output_layer
 
 
 class StoryReader(nn.Module):
-    """Answer a question about a story that a recurrent layer reads once, from its beginning to its end.
+    """Answer a question about a story that a recurrent layer reads from its beginning to its end.
 
     The question's vector q is the last output of one layer over its words. The steps x_i of the other are the words of
     the story, or its sentences as sums of their words weighted by position. How the two meet is `merge`:
@@ -32,6 +32,10 @@ class StoryReader(nn.Module):
     question: nn.Module
     """Another, `features` wide unless `merge` is "end"."""
     merge: str = "product"
+    readings: int = 1
+    """How many times the story is read, each time with parameters of its own. What one reading found, h, changes the
+    question of the next to q + W h + b, as a memory network's hops do: who has the milk, and then where this person is.
+    """
     by_sentence: bool = True
     dropout_rate: float = 0.0
     """Share dropped of all word vectors (or sentence vectors), and of what the answer is read from."""
@@ -58,11 +62,17 @@ class StoryReader(nn.Module):
             words = story.reshape(len(story), -1)
             x, mask = embedding(words), words != 0  # [B, S W, D]
         x = drop(x)
-        if self.merge == "add":
-            x = x + q[:, None]
-        elif self.merge == "product":
-            x = jnp.concatenate([x, x * q[:, None]], axis=-1)
-        read = self.story.clone(parent=self, name="read", deterministic=deterministic)(x, mask=mask)  # [B, H]
+        for number in range(1, self.readings + 1):
+            if self.merge == "add":
+                steps = x + q[:, None]
+            elif self.merge == "product":
+                steps = jnp.concatenate([x, x * q[:, None]], axis=-1)
+            else:
+                steps = x
+            layer = self.story.clone(parent=self, name=f"reading_{number}", deterministic=deterministic)
+            read = layer(steps, mask=mask)  # [B, H]
+            if number < self.readings:
+                q = q + output_layer(self.features, self.matmul_dtype, f"question_{number + 1}")(read)
         if self.merge == "end":
             read = jnp.concatenate([read, q], axis=-1)
         logits: Float[Array, "B C"] = output_layer(self.num_classes, self.matmul_dtype)(drop(read))

@@ -53,7 +53,7 @@ TASKS = {
         "questions about short stories",
         "bAbI, 20 tasks",
         "recurrent networks; memory network",
-        "test accuracy unmeasured",
+        "test accuracy 1.000 (task 1), 0.997 (task 2)",
         "question answering",
     ),
     "addition": Entry(

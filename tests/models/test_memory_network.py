@@ -105,10 +105,12 @@ def test_word_match_network_by_hand():
         np.testing.assert_allclose(logits[row], by_hand, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("merge", "by_sentence"), [("end", False), ("add", True), ("product", True)])
-def test_story_reader_by_hand(merge, by_sentence):
+@pytest.mark.parametrize(
+    ("merge", "by_sentence", "readings"), [("end", False, 1), ("add", True, 1), ("product", True, 2)]
+)
+def test_story_reader_by_hand(merge, by_sentence, readings):
     layers = [GRU(5, return_sequences=False), GRU(D, return_sequences=False)]
-    model = StoryReader(V, C, D, *layers, merge, by_sentence)
+    model = StoryReader(V, C, D, *layers, merge, readings, by_sentence)
     params = initial(model)
     logits = apply(model, params, STORY, question=QUESTION)
     exact = double(params)
@@ -119,8 +121,11 @@ def test_story_reader_by_hand(merge, by_sentence):
             x = np.stack([sentence(table, ids) for ids in STORY[row] if ids.any()])
         else:
             x = table[[word for word in STORY[row].ravel() if word]]
-        x = {"end": x, "add": x + q, "product": np.concatenate([x, x * q], axis=1)}[merge]
-        last = read(layers[0], params["read"], x)
+        for number in range(1, readings + 1):
+            steps = {"end": x, "add": x + q, "product": np.concatenate([x, x * q], axis=1)}[merge]
+            last = read(layers[0], params[f"reading_{number}"], steps)
+            if number < readings:
+                q = q + last @ exact["question_2"]["kernel"] + exact["question_2"]["bias"]
         last = np.concatenate([last, q]) if merge == "end" else last
         by_hand = last @ exact["output"]["kernel"] + exact["output"]["bias"]
         np.testing.assert_allclose(logits[row], by_hand, rtol=1e-4, atol=1e-4)

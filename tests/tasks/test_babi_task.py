@@ -1,6 +1,7 @@
 """Stories are encoded and divided as they should be; the models learn by heart; predict.py and pictures agree."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -15,6 +16,8 @@ from rnnjax.tasks.babi import Config
 from rnnjax.training.optimizer import make_optimizer
 from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
+TENSOR = r"tensor<(?:\d+x)*([a-z]+\d+)>"
+PRODUCT = re.compile(rf"stablehlo\.dot_general .* : \({TENSOR}, {TENSOR}\) -> {TENSOR}")
 SMALL = {"dataset": "builtin", "examples": "1k", "units": 16, "embedding": 16}
 
 
@@ -94,11 +97,22 @@ def test_where_there_is_neither_data_nor_network(monkeypatch, tmp_path, caplog):
         babi.load(Config(dataset="builtin", qa=3))
 
 
+def test_dropout_where_there_are_few_questions(splits):
+    for questions, expected in ((4999, 0.3), (5000, 0.0)):
+        assert babi.build(Config(), {**splits.info, "questions": questions}).dropout_rate == expected
+    assert babi.build(Config(dropout=0.1), splits.info).dropout_rate == 0.1
+
+
+def test_several_readings_need_a_question():
+    with pytest.raises(InputError, match="--readings: expected 1 with --merge end"):
+        Config(merge="end", readings=2)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {},
-        {"cell": "lstm", "story": "words", "merge": "end"},
+        {"cell": "lstm", "story": "words", "merge": "end", "readings": 1},
         {"cell": "lstm", "merge": "add"},
         {"model": "memnn"},
         {"model": "memnn-words"},
@@ -106,7 +120,7 @@ def test_where_there_is_neither_data_nor_network(monkeypatch, tmp_path, caplog):
     ids=str,
 )
 def test_one_batch_is_learned_by_heart(splits, settings):
-    config = Config(**SMALL, learning_rate=0.02, schedule="constant")
+    config = Config(**SMALL, learning_rate=0.02, schedule="constant", dropout=0.0)
     config = dataclasses.replace(config, **settings)
     model = babi.build(config, splits.info)
     batch = splits.train.training_epoch(0, 1, 16)[0]
@@ -117,6 +131,21 @@ def test_one_batch_is_learned_by_heart(splits, settings):
         state, sums = step(state, batch, dropout_key(0))
     assert float(sums["accuracy"][0]) == float(sums["accuracy"][1]) == 16
     assert float(sums["loss"][0] / sums["loss"][1]) < 0.1
+
+
+@pytest.mark.parametrize("settings", [{}, {"model": "memnn"}, {"model": "memnn-words", "cell": "lstm"}], ids=str)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_operands_of_every_product(splits, settings, precision):
+    config = Config(**SMALL, precision=precision, **settings)
+    model, optimizer = babi.build(config, splits.info), make_optimizer(config, 9)
+    batch = splits.train.training_epoch(0, 1, 4)[0]
+    keywords = babi.TASK.keywords(batch)
+    state = jax.eval_shape(lambda: initial_train_state(model, config, optimizer, batch, False, keywords=keywords))
+    text = make_train_step(model, babi.TASK, config, optimizer).lower(state, batch, dropout_key(0)).as_text()
+    short = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    products = PRODUCT.findall(text)
+    assert len(products) == text.count("stablehlo.dot_general") > 0
+    assert set(products) == {(short, short, "f32")}
 
 
 def test_predict_gives_the_likeliest_answer_and_its_probability(splits):
