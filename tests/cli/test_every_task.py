@@ -40,7 +40,6 @@ def test_every_task_has_a_case():
 def test_a_task_from_the_first_step_to_its_answers(name, invoke, tmp_path, monkeypatch):
     monkeypatch.setattr("rnnjax.tasks.imdb.BUILTIN_EXAMPLES", 200)
     monkeypatch.setattr("rnnjax.tasks.adding.TRAIN_EXAMPLES", 128)
-    monkeypatch.setattr("rnnjax.tasks.tagging.BUILTIN_SENTENCES", 100)
     for constant in ("reuters.BUILTIN_EXAMPLES", "mnist.BUILTIN_EXAMPLES", "tagging.BUILTIN_SENTENCES"):
         monkeypatch.setattr(f"rnnjax.tasks.{constant}", 200)
     monkeypatch.chdir(tmp_path)

@@ -177,3 +177,5 @@ def real(name):
 def test_published_sizes(name, sizes):
     parts = read_tagged(real(name))
     assert {part: (len(found), sum(map(len, found))) for part, found in parts.items()} == sizes
+    if name == "conll2000":  # as conlleval counts the phrases of the test split; there all begin with B-
+        assert sum(row[-1].startswith("B-") for sentence in parts["test"] for row in sentence) == 23_852
