@@ -93,9 +93,11 @@ class Config(TrainConfig):
     dropout: Rate | Literal["auto"] = "auto"
     """Share of values dropped: of mlp after both layers, of cnn before and after the dense layer, otherwise of a
     recurrent layer's inputs. auto: 0.4 and 0.3, 0.25 and 0.5, 0."""
-    pool: Literal["auto", 1, 2, 4] = "auto"
-    """Read the means of squares of pixels with this side; auto: 2 for irnn, lstm and gru, otherwise 1."""
-    pixels_per_step: Literal[1, 2, 4, 7, 14, 28] = 1
+    shift: Annotated[int, Bounds(0, SIDE // 2)] = 0
+    """Move each training image up to so many pixels up or down and left or right, anew in each epoch."""
+    pool: Annotated[int, Bounds(1, 4)] | Literal["auto"] = "auto"
+    """Read the means of squares of pixels with this side, 1, 2 or 4; auto: 2 for irnn, lstm and gru, otherwise 1."""
+    pixels_per_step: Annotated[int, Bounds(1, SIDE)] = 1
     """Pixels that a recurrent model reads at once."""
     permuted: bool = False
     """Put the pixels into another order, drawn once and for all, so that neighbours are far apart."""
@@ -105,6 +107,8 @@ class Config(TrainConfig):
     def __post_init__(self) -> None:
         """Hold every value against its type, and the pixels of a step against those of a sequence."""
         super().__post_init__()
+        if SIDE % self.pooled:
+            raise InputError(f"--pool: expected auto, 1, 2 or 4; got {self.pool}.")
         if self.pixels_per_step > 1 and self.model not in (*PIXEL_MODELS, "hierarchical"):
             raise InputError(
                 f"--pixels-per-step: expected a recurrent --model beside it; got {self.model}. Leave one out."
@@ -234,7 +238,8 @@ def as_bytes(names: list[str]) -> np.ndarray:
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The model that `--model` names."""
     count, dtype = len(info["classes"]), config.matmul_dtype
-    pixels = Pixels(config.pooled, pixel_order(config.side**2, PERMUTATION_SEED) if config.permuted else None)
+    order = pixel_order(config.side**2, PERMUTATION_SEED) if config.permuted else None
+    pixels = Pixels(config.pooled, order, config.shift)
     units = UNITS[config.model] if config.units == "auto" else config.units
     if config.model in DROPOUT:
         first, second = DROPOUT[config.model] if config.dropout == "auto" else (config.dropout, config.dropout)
