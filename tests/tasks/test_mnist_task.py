@@ -61,7 +61,7 @@ def test_presets_read_all_pixels(preset):
 
 
 def test_an_irnn_starts_as_in_the_paper():
-    model = mnist.build(Config(model="irnn"), INFO)
+    model = mnist.build(Config(**PRESETS["irnn-keras"]), INFO)
     params = model.init(jax.random.key(0), mnist.one_image(INFO)["inputs"])["params"]["recurrent"]
     (recurrence,) = params.values() if "kernel" not in params else (params,)
     np.testing.assert_array_equal(recurrence["recurrent_kernel"], np.eye(100))
