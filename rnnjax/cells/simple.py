@@ -59,7 +59,24 @@ class SimpleRNNCell(SimpleRNNOptions, Cell):
         """With any activation."""
         if self.layer_norm or any(self.zoneout_rates):
             return None
+        if self.activation_fn is jax.nn.relu:
+            return StepRule(self._forward_relu, self._backward_relu), None
         return StepRule(self._forward, self._backward), None
+
+    @nn.nowrap
+    def _forward_relu(
+        self, state: SimpleRNNState, h: Array, z: Array, times: Times
+    ) -> tuple[SimpleRNNState, tuple[Array], Kept]:
+        # The output says where the slope is 1, and is kept in its place (see `fused._run`).
+        after = jax.nn.relu(z + times(0, h))
+        return SimpleRNNState(after), (h,), Kept(after)
+
+    @nn.nowrap
+    def _backward_relu(
+        self, kept: Kept, gradient: SimpleRNNState, store: Store, times: Times
+    ) -> tuple[None, Array, SimpleRNNState]:
+        dz = store(jnp.where(kept.row > 0, gradient.h, 0))
+        return None, times(0, dz), SimpleRNNState(jnp.zeros_like(dz))
 
     @nn.nowrap
     def _forward(

@@ -6,6 +6,7 @@ Prepared data is read where it lies. What is not prepared is downloaded, checked
 
 import contextlib
 import hashlib
+import logging
 import os
 import signal
 import sys
@@ -127,7 +128,8 @@ def read_mnist(folder: Path) -> dict[str, tuple[UInt8[np.ndarray, "N 28 28"], In
     """Read what `prepare_mnist` found: images and labels of the splits train and test; errors as for `read_imdb`."""
     parts = {}
     for split in ("train", "test"):
-        examples = _examples(folder, split)
+        with _without_advice():
+            examples = _examples(folder, split)
         images = np.stack([example["image"][:, :, 0] for example in examples])
         parts[split] = (images, np.array([example["label"] for example in examples], np.int32))
     return parts
@@ -262,6 +264,20 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Within, TFDS does not recommend OpenCV for decoding images."""
+    import tensorflow_datasets  # noqa: F401  # it sets the level when it is imported
+
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _examples(folder: Path, split: str) -> list[dict[str, Any]]:

@@ -132,7 +132,11 @@ def _run(
             whole = z if input_bias is None else z + input_bias[None, :]
             after, factors, rule_keeps = loop.rule.forward(before, entering, whole, times)
             if keep:
-                store(rule_keeps.row)
+                stored = store(rule_keeps.row)
+                if rule_keeps.row is after[0]:
+                    # What is as cheap as a ReLU, XLA computes anew for each reader. It then has two readers of z, and
+                    # copies all rows at each step, which takes forty times as long at 784 steps.
+                    after = after._replace(**{after._fields[0]: stored})
             if loop.operand_dtype is not None:
                 factors = tuple(factor.astype(loop.operand_dtype) for factor in factors)
             # One array: that spares a loop over all steps for each but the first.

@@ -25,8 +25,13 @@ class Pixels:
     order: tuple[int, ...] | None = None
     """Which pixel stands at each place, counted row by row after averaging; by default its own."""
 
-    def __call__(self, images: UInt8[Array, "B S S"]) -> Float[Array, "B Q Q"]:
-        """Pixels, Q = S / pool of them a side."""
+    shift: int = 0
+    """Move each image up to so many pixels up or down and left or right in training; what comes in is black."""
+
+    def __call__(self, images: UInt8[Array, "B S S"], key: Array | None = None) -> Float[Array, "B Q Q"]:
+        """Pixels, Q = S / pool of them a side; with a key, of moved images."""
+        if key is not None:
+            images = moved(jnp.asarray(images), key, self.shift)
         x = jnp.asarray(images, jnp.float32) / 255
         batch, side = len(x), x.shape[1] // self.pool
         if self.pool > 1:
@@ -51,7 +56,7 @@ class DenseClassifier(nn.Module):
     @nn.compact
     def __call__(self, images: UInt8[Array, "B S S"], *, deterministic: bool = True) -> Float[Array, "B C"]:
         """Logits."""
-        x = self.pixels(images)
+        x = read(self, images, deterministic)
         x = x.reshape(len(x), -1)  # [B, Q Q]
         for number, (features, rate) in enumerate(zip(self.features, self.dropout_rates, strict=True)):
             x = nn.relu(dense(features, f"dense_{number}", self.matmul_dtype)(x))
@@ -77,7 +82,7 @@ class ConvolutionalClassifier(nn.Module):
     @nn.compact
     def __call__(self, images: UInt8[Array, "B S S"], *, deterministic: bool = True) -> Float[Array, "B C"]:
         """Logits."""
-        x = self.pixels(images)[..., None]  # [B, Q, Q, 1]
+        x = read(self, images, deterministic)[..., None]  # [B, Q, Q, 1]
         for number, channels in enumerate(self.channels):
             x = nn.relu(self._convolution(channels, f"convolution_{number}")(x))  # [B, Q - 2, Q - 2, channels]
         x = nn.max_pool(x, (2, 2), (2, 2))
@@ -116,7 +121,7 @@ class PixelClassifier(nn.Module):
     @nn.compact
     def __call__(self, images: UInt8[Array, "B S S"], *, deterministic: bool = True) -> Float[Array, "B C"]:
         """Logits."""
-        x = self.pixels(images)
+        x = read(self, images, deterministic)
         x = x.reshape(len(x), -1, self.pixels_per_step)  # [B, T, pixels of a step]
         x = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)(x)  # [B, H]
         logits: Float[Array, "B C"] = output_layer(self.num_classes, self.matmul_dtype)(x)
@@ -140,12 +145,28 @@ class HierarchicalClassifier(nn.Module):
     @nn.compact
     def __call__(self, images: UInt8[Array, "B S S"], *, deterministic: bool = True) -> Float[Array, "B C"]:
         """Logits."""
-        x = self.pixels(images)
+        x = read(self, images, deterministic)
         x = x.reshape(*x.shape[:2], -1, self.pixels_per_step)  # [B, Q, T, pixels of a step]
         x = self.row_encoder.clone(parent=self, name="rows", deterministic=deterministic)(x)  # [B, Q, H]
         x = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)(x)  # [B, H]
         logits: Float[Array, "B C"] = output_layer(self.num_classes, self.matmul_dtype)(x)
         return logits
+
+
+def read(module: Any, images: UInt8[Array, "B S S"], deterministic: bool) -> Float[Array, "B Q Q"]:
+    """The pixels that a model with `pixels` sees."""
+    is_moved = module.pixels.shift > 0 and not deterministic
+    pixels: Float[Array, "B Q Q"] = module.pixels(images, module.make_rng("dropout") if is_moved else None)
+    return pixels
+
+
+def moved(images: UInt8[Array, "B S S"], key: Array, most: int) -> UInt8[Array, "B S S"]:
+    """Each image moved by its own draw of -`most` to `most` pixels along both axes."""
+    edge = (most, most)
+    padded = jnp.pad(images, ((0, 0), edge, edge))
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
+    size = images.shape[1:]
+    return jax.vmap(lambda image, corner: jax.lax.dynamic_slice(image, corner, size))(padded, corners)
 
 
 def pixel_order(count: int, seed: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from rnnjax.cells.base import Initializer
 from rnnjax.layers.embedding import Embedding
 from rnnjax.models.memory_network import sum_of_words
-from rnnjax.models.output import output_layer
+from rnnjax.models.output import dense, output_layer
 
 
 class StoryReader(nn.Module):
@@ -72,7 +72,7 @@ class StoryReader(nn.Module):
             layer = self.story.clone(parent=self, name=f"reading_{number}", deterministic=deterministic)
             read = layer(steps, mask=mask)  # [B, H]
             if number < self.readings:
-                q = q + output_layer(self.features, self.matmul_dtype, f"question_{number + 1}")(read)
+                q = q + dense(self.features, f"question_{number + 1}", self.matmul_dtype)(read)
         if self.merge == "end":
             read = jnp.concatenate([read, q], axis=-1)
         logits: Float[Array, "B C"] = output_layer(self.num_classes, self.matmul_dtype)(drop(read))

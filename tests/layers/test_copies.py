@@ -14,6 +14,7 @@ LAYERS = {
     "gru": rnnjax.GRU,
     "gru_before": lambda *args, **options: rnnjax.GRU(*args, reset_after=False, **options),
     "simple": rnnjax.SimpleRNN,
+    "irnn": rnnjax.IRNN,
 }
 CASES = {
     "plain": ({}, {}),

@@ -12,6 +12,7 @@ from rnnjax.models.images import (
     HierarchicalClassifier,
     PixelClassifier,
     Pixels,
+    moved,
     pixel_order,
 )
 
@@ -47,6 +48,29 @@ def test_pixels_are_means_of_squares_in_the_given_order():
         means = [images[b, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() / 255 for r in range(3) for c in range(3)]
         np.testing.assert_allclose(given[b].ravel(), [means[place] for place in order], rtol=1e-6)
     np.testing.assert_allclose(Pixels()(images), images / 255, rtol=1e-6)
+
+
+def test_moved_images():
+    images = make_images(60, 6)
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+    given = np.asarray(moved(images, jax.random.key(0), 2))
+    corners = []
+    for image, wide in zip(given, padded, strict=True):
+        places = [(r, c) for r in range(5) for c in range(5) if (wide[r : r + 6, c : c + 6] == image).all()]
+        assert len(places) == 1
+        corners += places
+    assert {r for r, _ in corners} == {c for _, c in corners} == set(range(5))
+
+
+def test_images_are_moved_in_training_only():
+    images = make_images(3, 6)
+    model = DenseClassifier(4, (6, 5), (0.0, 0.0), Pixels(shift=2))
+    params = started(model, images)
+    key = jax.random.key(3)
+    trained = np.asarray(model.apply({"params": params}, images, deterministic=False, rngs={"dropout": key}))
+    still = model.clone(pixels=PLAIN)
+    np.testing.assert_array_equal(model.apply({"params": params}, images), still.apply({"params": params}, images))
+    assert np.abs(trained - still.apply({"params": params}, images)).max() > 1e-3
 
 
 def test_the_order_is_the_same_for_ever():

@@ -29,7 +29,7 @@ def lower(function: Any, *arguments: Any, **keywords: Any) -> None:
         assert exported.mlir_module_serialized
 
 
-def cases() -> list[tuple[str, dict[str, str]]]:
+def cases() -> list[tuple[str, dict[str, Any]]]:
     """Each task with each of its cells and models, and in each precision."""
     found = []
     for name in TASKS:
@@ -39,12 +39,13 @@ def cases() -> list[tuple[str, dict[str, str]]]:
             for option in ("cell", "model", "precision")
             for choice in get_args(kinds.get(option))
         ]
-    return found
+    return [*found, ("mnist", {"shift": 1})]
 
 
 @pytest.mark.parametrize(("name", "settings"), cases(), ids=str)
-def test_steps(name: str, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps(name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnjax.tasks.imdb.BUILTIN_EXAMPLES", 60)
+    monkeypatch.setattr("rnnjax.tasks.mnist.BUILTIN_EXAMPLES", 60)
     task = get_task(name)
     config = task.config(dataset="builtin", **settings)
     splits = task.load(config)
