@@ -500,6 +500,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "imdb_fasttext": FASTTEXT,
     "imdb_fasttext_bigrams": {**FASTTEXT, "ngrams": 2},
+    "attention": {"model": "bidirectional", "pooling": "attention"},
+    "best": {
+        "cell": "gru",
+        "pooling": "max",
+        "ngrams": 2,
+        "vocab_size": 20_000,
+        "max_length": 400,
+        "embedding": 64,
+        "dropout": 0.5,
+        "output_dropout": 0.5,
+        "epochs": 2,
+        "monitor": "val_accuracy",
+    },
 }
 
 TASK = Task(

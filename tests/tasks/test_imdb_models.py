@@ -45,7 +45,7 @@ def test_overfits_one_batch(num_classes, model):
 
 
 def test_presets_are_the_examples():
-    info = {"vocabulary_size": 1000, "classes": ["negative", "positive"]}
+    info = {"vocabulary_size": 1000, "num_words": 900, "max_length": 400, "classes": ["negative", "positive"]}
     models = {name: TASK.build(Config(**preset), info) for name, preset in PRESETS.items()}
     cnn = models["imdb_cnn"]
     assert isinstance(cnn, ConvolutionalClassifier)
