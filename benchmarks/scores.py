@@ -66,8 +66,11 @@ ENTRIES = {
         0.845,
     ),
     "imdb-cnn": Entry("IMDB, Keras's imdb_cnn", "--task imdb --preset imdb_cnn", "test_accuracy", ".89 (Keras)", 0.885),
+    "imdb-cnn-lstm-example": Entry(
+        "IMDB, Keras's imdb_cnn_lstm", "--task imdb --preset imdb_cnn_lstm", "test_accuracy", ".8498 (Keras)", 0.855, 1
+    ),
     "imdb-cnn-lstm": Entry(
-        "IMDB, Keras's imdb_cnn_lstm", "--task imdb --preset imdb_cnn_lstm", "test_accuracy", ".8498 (Keras)", 0.855
+        "IMDB, LSTM 64 over a convolution", "--task imdb --model cnn_lstm", "test_accuracy", ".8498 (Keras)", 0.855
     ),
     "imdb-fasttext": Entry(
         "IMDB, Keras's imdb_fasttext, words",
@@ -92,6 +95,9 @@ ENTRIES = {
     "reuters-lstm": Entry("Reuters topics, LSTM 64", "--task reuters --model lstm", "test_accuracy", "none", None),
     "reuters-bidirectional": Entry(
         "Reuters topics, LSTM 64 both ways", "--task reuters --model bidirectional", "test_accuracy", "none", None
+    ),
+    "imdb-best": Entry(
+        "IMDB, GRU and a bag of bigrams", "--task imdb --preset best", "test_accuracy", ".906 (fastText, bigrams)", 0.9
     ),
     "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, 1),
     "addition": Entry("addition, 3 digits", "--task addition", "test_exact", ADDITION.format(100), 0.98),

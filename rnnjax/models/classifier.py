@@ -29,6 +29,8 @@ class Classifier(nn.Module):
     """Type to which the operands of the output layer's products are rounded; those of the encoder are its own."""
     output_dropout_rate: float = 0.0
     """Share of what the output layer reads dropped."""
+    word_dropout_rate: float = 0.0
+    """Share of the vocabulary dropped in a call, as in `Embedding`."""
 
     @property
     def num_logits(self) -> int:
@@ -47,7 +49,14 @@ class Classifier(nn.Module):
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
         x: Any = vectors
         if vectors is None:
-            x = Embedding(self.vocabulary_size, self.embedding_size, name="embedding").lookup(tokens)  # [B, T, E]
+            table = Embedding(
+                self.vocabulary_size,
+                self.embedding_size,
+                word_dropout_rate=self.word_dropout_rate,
+                deterministic=deterministic,
+                name="embedding",
+            )
+            x = table.lookup(tokens)  # [B, T, E]
         encoder = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)
         x = encoder(x, lengths=lengths)  # [B, H], or [B, T, H] to be pooled
         if self.pooling is not None:

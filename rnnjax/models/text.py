@@ -1,22 +1,38 @@
-"""Text classifiers that read windows or bags of words: convolutions, alone or below a recurrent layer, and fastText.
+"""Text classifiers that read windows or bags of words: convolutions and fastText, alone or with a recurrent layer.
 
 Each is called as `Classifier` is, and has its word vectors in the same place, so that `interpret` explains it too.
 """
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from rnnjax.kernels.sequence import mask_from_lengths
 from rnnjax.layers.convolution import Convolution, largest_of_blocks, num_blocks, num_windows
 from rnnjax.layers.embedding import Embedding
 from rnnjax.layers.pooling import MaxPooling, MeanPooling, Pooling
 from rnnjax.models.output import dense, output_layer
 
 
-class TextClassifier(nn.Module):
-    """What these classifiers share: word vectors, dropped value by value, at the beginning.
+@dataclasses.dataclass(kw_only=True)
+class TextOptions:
+    """Options of all these classifiers."""
+
+    dropout_rate: float = 0.0
+    """Share of the values of the word vectors dropped, each by itself."""
+    word_dropout_rate: float = 0.0
+    """Share of the vocabulary dropped in a call, as in `Embedding`."""
+    output_dropout_rate: float = 0.0
+    """Share of what the output layer reads dropped."""
+    matmul_dtype: Any = None
+    """Type to which the operands of products are rounded; those of an encoder are its own."""
+
+
+class TextClassifier(TextOptions, nn.Module):
+    """What these classifiers share: their word vectors.
 
     Two classes have one logit (of the second class), as with a sigmoid output; more have a logit each.
     """
@@ -32,12 +48,19 @@ class TextClassifier(nn.Module):
 
     @nn.nowrap
     def embed(
-        self, tokens: Int[Array, "B T"], vectors: Float[Array, "B T E"] | None, rate: float, deterministic: bool
+        self, tokens: Int[Array, "B T"], vectors: Float[Array, "B T E"] | None, deterministic: bool
     ) -> Float[Array, "B T E"]:
-        """Vectors of the tokens, or those given in their place, with a share `rate` of their values dropped."""
+        """Vectors of the tokens, or those given in their place, after dropout."""
         if vectors is None:
-            vectors = Embedding(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)
-        return drop(vectors, rate, deterministic, "embedding_dropout")
+            table = Embedding(
+                self.vocabulary_size,
+                self.embedding_size,
+                word_dropout_rate=self.word_dropout_rate,
+                deterministic=deterministic,
+                name="embedding",
+            )
+            vectors = table(tokens)
+        return drop(vectors, self.dropout_rate, deterministic, "embedding_dropout")
 
 
 class ConvolutionalClassifier(TextClassifier):
@@ -49,12 +72,6 @@ class ConvolutionalClassifier(TextClassifier):
     filters: int = 250
     kernel_size: int = 3
     hidden_size: int = 250
-    dropout_rate: float = 0.0
-    """Share of the values of the word vectors dropped."""
-    output_dropout_rate: float = 0.0
-    """Share of the hidden units dropped, where the output layer reads them."""
-    matmul_dtype: Any = None
-    """Type to which the operands of all products are rounded."""
 
     @nn.compact
     def __call__(
@@ -66,7 +83,7 @@ class ConvolutionalClassifier(TextClassifier):
         vectors: Float[Array, "B T E"] | None = None,
     ) -> Float[Array, "B C"]:
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
-        x = self.embed(tokens, vectors, self.dropout_rate, deterministic)  # [B, T, E]
+        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
         convolution = Convolution(self.filters, self.kernel_size, matmul_dtype=self.matmul_dtype, name="convolution")
         x = convolution(x, lengths=lengths)  # [B, K, F]
         x = MaxPooling(name="pooled")(x, lengths=num_windows(lengths, self.kernel_size))  # [B, F]
@@ -87,12 +104,6 @@ class ConvolutionalRecurrentClassifier(TextClassifier):
     kernel_size: int = 5
     pool_size: int = 4
     """Windows in a block."""
-    dropout_rate: float = 0.0
-    """Share of the values of the word vectors dropped."""
-    output_dropout_rate: float = 0.0
-    """Share of what the output layer reads dropped."""
-    matmul_dtype: Any = None
-    """Type to which the operands of products are rounded; those of the encoder are its own."""
 
     @nn.compact
     def __call__(
@@ -104,7 +115,7 @@ class ConvolutionalRecurrentClassifier(TextClassifier):
         vectors: Float[Array, "B T E"] | None = None,
     ) -> Float[Array, "B C"]:
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
-        x = self.embed(tokens, vectors, self.dropout_rate, deterministic)  # [B, T, E]
+        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
         convolution = Convolution(self.filters, self.kernel_size, matmul_dtype=self.matmul_dtype, name="convolution")
         x = convolution(x, lengths=lengths)  # [B, K, F]
         lengths = num_windows(lengths, self.kernel_size)
@@ -122,12 +133,37 @@ class ConvolutionalRecurrentClassifier(TextClassifier):
 class FastTextClassifier(TextClassifier):
     """The mean of the vectors of a text's words, and of its bigrams where its ids have some (Joulin et al. 2016)."""
 
-    dropout_rate: float = 0.0
-    """Share of the values of the vectors dropped."""
-    output_dropout_rate: float = 0.0
-    """Share of the mean's values dropped."""
-    matmul_dtype: Any = None
-    """Type to which the operands of the output layer's products are rounded."""
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        *,
+        lengths: Int[Array, "B"] | None = None,
+        deterministic: bool = True,
+        vectors: Float[Array, "B T E"] | None = None,
+    ) -> Float[Array, "B C"]:
+        """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
+        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
+        x = MeanPooling(name="pooled")(x, lengths=lengths)  # [B, E]
+        x = drop(x, self.output_dropout_rate, deterministic, "dropout")
+        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
+        return logits
+
+
+class RecurrentBagClassifier(TextClassifier):
+    """Recurrent layers over a text's words, and beside them the mean of the vectors of its words and bigrams.
+
+    The output layer reads both: what the order of the whole text says, and which pairs of words stand in it anywhere.
+    """
+
+    encoder: nn.Module
+    """A layer that gives one vector a sequence, as that of a `Classifier`."""
+    pooling: Pooling | None
+    """Makes one vector of the outputs of all words, which then the encoder has to give."""
+    num_words: int
+    """Ids from here on are bigrams, which stand after the words (`WordVocabulary.encode`)."""
+    max_length: int
+    """The most words of a text."""
 
     @nn.compact
     def __call__(
@@ -139,9 +175,17 @@ class FastTextClassifier(TextClassifier):
         vectors: Float[Array, "B T E"] | None = None,
     ) -> Float[Array, "B C"]:
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
-        x = self.embed(tokens, vectors, self.dropout_rate, deterministic)  # [B, T, E]
-        x = MeanPooling(name="pooled")(x, lengths=lengths)  # [B, E]
-        x = drop(x, self.output_dropout_rate, deterministic, "dropout")
+        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
+        is_word = tokens < self.num_words  # [B, T]
+        if lengths is not None:
+            is_word = is_word & mask_from_lengths(lengths, tokens.shape[1])
+        encoder = self.encoder.clone(parent=self, name="recurrent", deterministic=deterministic)
+        num_words = is_word.sum(axis=1)  # [B]
+        read = encoder(x[:, : self.max_length], lengths=num_words)  # [B, H], or [B, L, H] to be pooled
+        if self.pooling is not None:
+            read = self.pooling.clone(parent=self, name="pooled")(read, lengths=num_words)  # [B, H]
+        bag = MeanPooling(name="bag")(x, lengths=lengths)  # [B, E]
+        x = drop(jnp.concatenate([read, bag], axis=1), self.output_dropout_rate, deterministic, "dropout")
         logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
         return logits
 

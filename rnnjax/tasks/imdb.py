@@ -32,7 +32,12 @@ from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Poo
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums
 from rnnjax.models.classifier import Classifier, probabilities
-from rnnjax.models.text import ConvolutionalClassifier, ConvolutionalRecurrentClassifier, FastTextClassifier
+from rnnjax.models.text import (
+    ConvolutionalClassifier,
+    ConvolutionalRecurrentClassifier,
+    FastTextClassifier,
+    RecurrentBagClassifier,
+)
 from rnnjax.task import (
     LARGEST_AXIS,
     Batch,
@@ -98,7 +103,8 @@ class Config(TrainConfig):
     pool_size: Size = 4
     """Windows of the convolution of which cnn_lstm keeps the largest values."""
     ngrams: Annotated[int, Bounds(1, 2)] = 1
-    """2: fasttext takes the mean over the vectors of words and of bigrams, pairs of neighbouring words."""
+    """2: bigrams, pairs of neighbouring words, have vectors too. fasttext takes the mean over words and bigrams; with
+    single, stacked and bidirectional the output layer reads this mean beside what the recurrent layers say."""
     bigrams: Size = 200_000
     """Most bigrams that have a vector, with --ngrams 2: the most frequent pairs of words of the vocabulary."""
     embedding: Size | Literal["auto"] = "auto"
@@ -119,13 +125,16 @@ class Config(TrainConfig):
     """Share of the recurrent connections dropped, one mask for all steps; cnn and fasttext have none."""
     output_dropout: Rate = 0.0
     """Share of what the output layer reads dropped."""
+    word_dropout: Rate = 0.0
+    """Share of the words of the vocabulary dropped in a step, each wherever it stands (Gal and Ghahramani 2016)."""
 
     def __post_init__(self) -> None:
         """Hold every value against its type, and settings that need each other against each other."""
         super().__post_init__()
-        if self.ngrams == 2 and self.model != "fasttext":
+        if self.ngrams == 2 and self.model in ("cnn", "cnn_lstm"):
             raise InputError(
-                f"--ngrams: expected 2 only with --model fasttext; got --model {self.model}. Leave one of them out."
+                f"--ngrams: expected 1 with --model {self.model}, whose convolution sees pairs of words anyway; got 2. "
+                "Leave one of them out."
             )
         if self.model in ("cnn", "fasttext"):
             for option, value, default in (("cell", self.cell, "lstm"), ("pooling", self.pooling, "last")):
@@ -186,7 +195,12 @@ def load(config: Config) -> Splits:
     assert train is not None
     assert validation is not None
     classes = json.loads(arrays["classes"].tobytes())
-    info = {"classes": classes, "vocabulary_size": len(vocabulary), "max_length": int(arrays["max_length"])}
+    info = {
+        "classes": classes,
+        "vocabulary_size": len(vocabulary),
+        "num_words": vocabulary.num_words,
+        "max_length": int(arrays["max_length"]),
+    }
     log.info(
         "%s: %s training, %s validation, %s test texts; %s words; length %s",
         corpus.name, len(train), len(validation), len(source("test") or ()), vocabulary.num_words, info["max_length"],
@@ -345,8 +359,12 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The model that `--model` and `--cell` name."""
     width = info.get("embedding", DEFAULT_EMBEDDING) if config.embedding == "auto" else config.embedding
     sizes = (info["vocabulary_size"], len(info["classes"]), width)
-    output: dict[str, Any] = {"output_dropout_rate": config.output_dropout, "matmul_dtype": config.matmul_dtype}
-    options = {**output, "dropout_rate": config.dropout}
+    both: dict[str, Any] = {
+        "word_dropout_rate": config.word_dropout,
+        "output_dropout_rate": config.output_dropout,
+        "matmul_dtype": config.matmul_dtype,
+    }
+    options = {**both, "dropout_rate": config.dropout}
     filters = (config.filters, config.kernel_size)
     if config.model == "fasttext":
         return FastTextClassifier(*sizes, **options)
@@ -355,7 +373,10 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     if config.model == "cnn_lstm":
         encoder, pooling = recurrent(config, dropout=0.0)
         return ConvolutionalRecurrentClassifier(*sizes, encoder, pooling, *filters, config.pool_size, **options)
-    return Classifier(*sizes, *recurrent(config, config.dropout), **output)
+    layers = recurrent(config, config.dropout)
+    if config.ngrams == 2:
+        return RecurrentBagClassifier(*sizes, *layers, info["num_words"], info["max_length"], **both)
+    return Classifier(*sizes, *layers, **both)
 
 
 def recurrent(config: Config, dropout: float) -> tuple[nn.Module, Pooling | None]:
@@ -472,6 +493,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "imdb_fasttext": FASTTEXT,
     "imdb_fasttext_bigrams": {**FASTTEXT, "ngrams": 2},
+    "attention": {"model": "bidirectional", "pooling": "attention"},
+    "best": {
+        "cell": "gru",
+        "pooling": "max",
+        "ngrams": 2,
+        "vocab_size": 20_000,
+        "max_length": 400,
+        "embedding": 64,
+        "dropout": 0.5,
+        "output_dropout": 0.5,
+        "epochs": 2,
+        "monitor": "val_accuracy",
+    },
 }
 
 TASK = Task(

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 import rnnjax
-from rnnjax.models.text import ConvolutionalClassifier, ConvolutionalRecurrentClassifier, FastTextClassifier
+from rnnjax.models.text import (
+    ConvolutionalClassifier,
+    ConvolutionalRecurrentClassifier,
+    FastTextClassifier,
+    RecurrentBagClassifier,
+)
 
 V, E = 9, 5
 SIZES = (V, 2, E)
@@ -18,6 +23,9 @@ MODELS = {
         *sizes, rnnjax.GRU(4), rnnjax.MaxPooling(), filters=6, kernel_size=2, pool_size=2
     ),
     "fasttext": lambda *sizes: FastTextClassifier(*sizes),
+    "gru_bag": lambda *sizes: RecurrentBagClassifier(
+        *sizes, rnnjax.GRU(4, return_sequences=False), None, num_words=V, max_length=8
+    ),
 }
 TOKENS = np.random.default_rng(0).integers(V, size=(4, 8), dtype=np.int32)
 LENGTHS = np.array([8, 1, 0, 5], np.int32)
@@ -95,6 +103,37 @@ def test_cnn_lstm_reads_the_largest_of_each_block():
     np.testing.assert_allclose(
         model.apply({"params": params}, TOKENS, lengths=LENGTHS)[3], expected, rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("pooling", [None, rnnjax.MaxPooling()])
+def test_a_recurrent_layer_reads_words_and_a_bag_all(pooling):
+    layer = rnnjax.GRU(4, return_sequences=pooling is not None)
+    model = RecurrentBagClassifier(*SIZES, layer, pooling, num_words=6, max_length=4)
+    tokens = np.array([[2, 3, 4, 5, 8, 7, 0], [3, 2, 6, 0, 0, 0, 0]], np.int32)  # ids from 6 on are bigrams
+    lengths = np.array([6, 3], np.int32)
+    params = started(model)
+    logits = model.apply({"params": params}, tokens, lengths=lengths)
+    for row, (words, bigrams) in enumerate([([2, 3, 4, 5], [8, 7]), ([3, 2], [6])]):
+        x = np.asarray(table(params))[words]
+        read = np.asarray(rnnjax.GRU(4).apply({"params": params["recurrent"]}, x[None])[0], np.float64)
+        read = read[-1] if pooling is None else read.max(axis=0)
+        bag = np.asarray(table(params), np.float64)[words + bigrams].mean(axis=0)
+        expected = dense(params["output"], np.concatenate([read, bag]))
+        np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dropped_words_are_dropped_wherever_they_stand():
+    model = FastTextClassifier(*SIZES, word_dropout_rate=0.5)
+    params = started(model)
+    tokens = np.arange(V, dtype=np.int32)[:, None]  # a word a text
+    run = model.apply({"params": params}, tokens, deterministic=False, rngs={"dropout": jax.random.key(1)})
+    vectors = np.asarray(table(params), np.float64)
+    dropped = np.isclose(np.asarray(run), np.asarray(params["output"]["bias"]), atol=1e-6).ravel()
+    assert 0 < dropped.sum() < V
+    expected = dense(params["output"], np.where(dropped[:, None], 0, 2 * vectors))
+    np.testing.assert_allclose(run, expected, rtol=1e-4, atol=1e-4)
+    plain = FastTextClassifier(*SIZES).apply({"params": params}, tokens)
+    np.testing.assert_array_equal(model.apply({"params": params}, tokens), plain)
 
 
 def test_dropout_is_of_each_value_by_itself_and_of_the_outputs():

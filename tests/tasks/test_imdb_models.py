@@ -45,7 +45,7 @@ def test_overfits_one_batch(num_classes, model):
 
 
 def test_presets_are_the_examples():
-    info = {"vocabulary_size": 1000, "classes": ["negative", "positive"]}
+    info = {"vocabulary_size": 1000, "num_words": 900, "max_length": 400, "classes": ["negative", "positive"]}
     models = {name: TASK.build(Config(**preset), info) for name, preset in PRESETS.items()}
     cnn = models["imdb_cnn"]
     assert isinstance(cnn, ConvolutionalClassifier)
@@ -72,7 +72,7 @@ def test_presets_are_the_examples():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ngrams": 2}, "--ngrams: expected 2 only with --model fasttext; got --model single"),
+        ({"model": "cnn", "ngrams": 2}, "--ngrams: expected 1 with --model cnn, whose convolution sees pairs of words"),
         ({"model": "cnn", "cell": "gru"}, "--cell: expected it with a model that has a recurrent layer; got gru with"),
         ({"model": "fasttext", "pooling": "max"}, "--pooling: expected it with a model that has a recurrent layer"),
         ({"model": "fasttext", "ngrams": 3}, "--ngrams: expected a whole number at least 1 and at most 2; got 3"),
@@ -118,6 +118,7 @@ def sentences(tmp_path_factory):
         ("cnn_lstm", ["--filters", "8", "--pool-size", "2", "--cell", "gru", "--pooling", "attention"]),
         ("fasttext", ["--ngrams", "2", "--bigrams", "6"]),
         ("bidirectional", ["--pooling", "attention", "--output-dropout", "0.5"]),
+        ("single", ["--ngrams", "2", "--pooling", "max", "--word-dropout", "0.2"]),
     ],
 )
 def test_train_resume_predict_explain(model, more, sentences, tmp_path, capsys):

@@ -17,7 +17,7 @@ from rnnjax.training.step import (
     make_train_step,
 )
 
-INFO = {"vocabulary_size": 7, "classes": ["no", "yes"], "max_length": 5}
+INFO = {"vocabulary_size": 7, "num_words": 6, "classes": ["no", "yes"], "max_length": 5}
 SMALL = {"units": 4, "embedding": 3, "batch_size": 2}
 TENSOR = r"tensor<(?:\d+x)*([a-z]+\d+)>"
 PRODUCT = re.compile(rf"stablehlo\.dot_general .* : \({TENSOR}, {TENSOR}\) -> {TENSOR}")
@@ -29,6 +29,7 @@ CASES = [
     ("imdb", {"model": "cnn", "filters": 4}),
     ("imdb", {"model": "cnn_lstm", "filters": 4}),
     ("imdb", {"model": "fasttext"}),
+    ("imdb", {"model": "single", "ngrams": 2}),
     ("char", {"cell": "lstm", "layers": 2}),
     ("char", {"cell": "gru", "embedding": 0}),
 ]
