@@ -1,9 +1,11 @@
 """Text classifier: embedding, a recurrent encoder, perhaps a pooling, one dense layer."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -73,3 +75,17 @@ def probabilities(logits: Float[Array, "B C"]) -> Float[Array, "B C"]:
         second = jax.nn.sigmoid(logits)  # [B, 1]
         return jnp.concatenate([1 - second, second], axis=1)  # [B, 2]
     return jax.nn.softmax(logits)
+
+
+def encode_texts(config: Any, info: Mapping[str, Any], vocabulary: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Texts as `predict.py` gets them, as ids and lengths, cut as those of the data were (`task.Prediction`)."""
+    inputs, lengths = vocabulary.encode(texts, info["max_length"])
+    return {"inputs": inputs, "lengths": lengths}
+
+
+def best_classes(
+    config: Any, info: Mapping[str, Any], vocabulary: Any, logits: Float[np.ndarray, "B C"], batch: Mapping[str, Any]
+) -> list[tuple[str, float]]:
+    """The name of each row's most probable class, and its probability (`task.Prediction`)."""
+    rows = np.asarray(probabilities(jnp.asarray(logits)))
+    return [(info["classes"][row.argmax()], float(row.max())) for row in rows]

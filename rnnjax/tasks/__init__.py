@@ -32,7 +32,7 @@ TASKS = {
         "topics of newswires",
         "Reuters-21578, 11,228 newswires",
         "bag of words; LSTM, bidirectional",
-        "test accuracy UNMEASURED",
+        "test accuracy 0.882",
         "classifier",
     ),
     "char": Entry(

@@ -13,10 +13,9 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -31,7 +30,7 @@ from rnnjax.layers.combinators import Bidirectional, Stack
 from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Pooling
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.metrics import Sums
-from rnnjax.models.classifier import Classifier, probabilities
+from rnnjax.models.classifier import Classifier, best_classes, encode_texts, probabilities
 from rnnjax.models.text import (
     ConvolutionalClassifier,
     ConvolutionalRecurrentClassifier,
@@ -412,20 +411,6 @@ def frozen(config: Config) -> tuple[str, ...]:
 def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
     """Cross-entropy and accuracy."""
     return losses.classification(logits, batch)
-
-
-def encode_texts(config: Config, info: Mapping[str, Any], vocabulary: WordVocabulary, texts: Sequence[str]) -> Batch:
-    """Texts as `predict.py` gets them."""
-    inputs, lengths = vocabulary.encode(texts, info["max_length"])
-    return {"inputs": inputs, "lengths": lengths}
-
-
-def best_classes(
-    config: Config, info: Mapping[str, Any], vocabulary: WordVocabulary, logits: Float[np.ndarray, "B C"], batch: Batch
-) -> list[tuple[str, float]]:
-    """The most probable class of each text, and its probability."""
-    rows = np.asarray(probabilities(jnp.asarray(logits)))
-    return [(info["classes"][row.argmax()], float(row.max())) for row in rows]
 
 
 TUTORIAL = {

@@ -37,6 +37,7 @@ from rnnjax.data.images import SIDE
 from rnnjax.errors import InputError
 from rnnjax.layers.recurrent import GRU, IRNN, LSTM
 from rnnjax.metrics import Sums, masked_sum
+from rnnjax.models.classifier import best_classes
 from rnnjax.models.images import (
     ConvolutionalClassifier,
     DenseClassifier,
@@ -300,14 +301,6 @@ def read_files(config: Config, info: Mapping[str, Any], vocabulary: None, lines:
             log.warning("%s: resized from %s x %s to %s x %s pixels", line.strip(), *picture.was, SIDE, SIDE)
         read.append(picture.pixels)
     return {"inputs": np.stack(read) if read else np.zeros((0, SIDE, SIDE), np.uint8)}
-
-
-def best_classes(
-    config: Config, info: Mapping[str, Any], vocabulary: None, logits: Float[np.ndarray, "B C"], batch: Batch
-) -> list[tuple[str, float]]:
-    """The most probable class of each image, and its probability."""
-    rows = np.asarray(jax.nn.softmax(logits))
-    return [(info["classes"][row.argmax()], float(row.max())) for row in rows]
 
 
 def pictures(config: Config, splits: Splits, model: nn.Module, params: Any) -> dict[str, Any]:
