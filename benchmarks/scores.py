@@ -92,9 +92,11 @@ ENTRIES = {
     "reuters-keras": Entry(
         "the same, trained as in the example", "--task reuters --preset keras", "test_accuracy", "about .79", 0.79
     ),
-    "reuters-lstm": Entry("Reuters topics, LSTM 64", "--task reuters --model lstm", "test_accuracy", "none", None),
+    "reuters-lstm": Entry(
+        "Reuters topics, LSTM 64", "--task reuters --preset words --model lstm", "test_accuracy", "none", None
+    ),
     "reuters-bidirectional": Entry(
-        "Reuters topics, LSTM 64 both ways", "--task reuters --model bidirectional", "test_accuracy", "none", None
+        "Reuters topics, LSTM 64 both ways", "--task reuters --preset words", "test_accuracy", "none", None
     ),
     "imdb-best": Entry(
         "IMDB, GRU and a bag of bigrams", "--task imdb --preset best", "test_accuracy", ".906 (fastText, bigrams)", 0.9
