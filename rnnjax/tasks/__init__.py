@@ -46,7 +46,7 @@ TASKS = {
         "parts of speech, or chunks, of the words of a sentence",
         "CoNLL-2000, 10,948 sentences",
         "bidirectional LSTM over words and characters; CRF",
-        "unmeasured",
+        "chunk F1 0.925",
         "tagger",
     ),
     "babi": Entry(

