@@ -9,7 +9,7 @@ Run:    python train.py --task mnist
         python train.py --task mnist --model cnn --epochs 5 --shift 2
         python train.py --task mnist --model hierarchical --epochs 5 --learning-rate 3e-3 --pixels-per-step 4
         python train.py --task mnist --model irnn --pixels-per-step 7 --epochs 3
-        python train.py --task mnist --model lstm --pixels-per-step 7 --learning-rate 5e-3 --epochs 10
+        python train.py --task mnist --model lstm --pixels-per-step 7 --learning-rate 1e-2 --epochs 6
         python train.py --task mnist --dataset folder_of_folders
         ls digits/*.png | python predict.py
 Expect: test accuracy 0.982 with the default model, half a minute on two cores (benchmarks/scores.json)
