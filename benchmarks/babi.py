@@ -30,8 +30,8 @@ HEAD = """# The 20 bAbI tasks
 
 Test accuracy in percent on the 1,000 test questions of each task, by `python benchmarks/babi.py`: one model a task and
 one seed, with the default settings of `python train.py --task babi` but for `--model` and `--examples`. A tenth of the
-training stories is held out, and the weights of the epoch with the lowest loss there are tested. The column Keras has
-the figures that the example `babi_rnn` gives for its LSTM on 1,000 questions a task.
+training stories is held out, and the weights of the epoch with the highest accuracy there are tested. The column Keras
+has the figures that the example `babi_rnn` gives for its LSTM on 1,000 questions a task.
 """
 
 
