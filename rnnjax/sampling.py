@@ -1,7 +1,7 @@
 """Decoding from carried state: text is read once, and each new token costs one step."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +35,7 @@ class Sampler:
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        never: Sequence[int] = (),
     ) -> None:
         """Fix how tokens are chosen.
 
@@ -45,6 +46,7 @@ class Sampler:
             top_k: choose among the k most probable tokens only.
             top_p: choose among the fewest most probable tokens that reach this probability together
                 (Holtzman et al. 2020).
+            never: tokens that are never chosen, such as that of unknown words.
 
         Raises:
             ValueError: temperature below 0, top_k below 1, or top_p outside (0, 1].
@@ -57,6 +59,7 @@ class Sampler:
             raise ValueError(f"top_p must be in (0, 1]; got {top_p}.")
         self.model: Any = model
         self.variables = {"params": params}
+        self.never = np.asarray(never, np.int32)
         self.choose = functools.partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
         self._read = jax.jit(self._read_chunk)
         self._project = jax.jit(self._project_tokens)
@@ -96,7 +99,11 @@ class Sampler:
 
     def _read_chunk(self, variables: Any, state: Any, tokens: Array, lengths: Array) -> tuple[Any, Array]:
         state, logits = self.model.apply(variables, tokens, lengths=lengths, initial_state=state, return_state=True)
-        return state, logits[:, lengths[0] - 1]
+        return state, self._without(logits[:, lengths[0] - 1])
+
+    def _without(self, logits: Float[Array, "*S V"]) -> Float[Array, "*S V"]:
+        """The logits, those of what is never chosen at minus infinity."""
+        return logits.at[..., self.never].set(-jnp.inf) if len(self.never) else logits
 
     def _project_tokens(self, variables: Any) -> Any:
         """The variables, and what the first layer makes of each token, which no step need make again."""
@@ -114,7 +121,7 @@ class Sampler:
             state, logits = carry
             tokens = self.choose(logits, noise_or_position if at_once else noise(noise_or_position))  # [S]
             state, logits = self.model.apply(variables, tokens[:, None], initial_state=state, return_state=True)
-            return (state, logits[:, 0]), tokens
+            return (state, self._without(logits[:, 0])), tokens
 
         positions = start + jnp.arange(num_steps)
         # In one go it is several times as fast. Without a temperature nothing reads it.

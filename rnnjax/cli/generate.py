@@ -18,7 +18,9 @@ log = logging.getLogger("rnnjax")
 
 def make_parser() -> Parser:
     """The options of `rnnjax generate`."""
-    parser = Parser(prog="generate.py", description="Continue a text with a trained character model.")
+    parser = Parser(
+        prog="generate.py", description="Continue a text with a trained language model, of characters or of words."
+    )
 
     def add(name: str, kind: Any, default: Any, metavar: str, text: str) -> None:
         shown = "" if default is None else f" (default: {default})"
@@ -28,24 +30,24 @@ def make_parser() -> Parser:
         "--workdir",
         type=folder_name,
         metavar="DIR",
-        help="Run folder. (default: the newest character run under runs/)",
+        help="Run folder. (default: the newest run of a language model under runs/)",
     )
     add(
         "--temperature",
         NotNegative,
         1.0,
         "FLOAT",
-        "Below 1 safer text, above 1 wilder; 0 takes the likeliest character.",
+        "Below 1 safer text, above 1 wilder; 0 takes the likeliest character or word.",
     )
-    add("--top-k", Count, None, "INT", "Choose among this many of the likeliest characters only.")
+    add("--top-k", Count, None, "INT", "Choose among this many of the likeliest characters or words only.")
     add(
         "--top-p",
         Fraction,
         None,
         "FLOAT",
-        "Choose among the likeliest characters that reach this probability together.",
+        "Choose among the likeliest characters or words that reach this probability together.",
     )
-    add("--length", Count, 300, "INT", "Characters to write.")
+    add("--length", Count, 300, "INT", "Characters to write; of a model of words, words, marks and ends of lines.")
     add("--prompt", str, "", "TEXT", "Text to continue.")
     add("--num-samples", Count, 1, "INT", "Continuations, drawn side by side.")
     add("--seed", Annotated[int, Bounds(0, 2**32 - 1)], 0, "INT", "The same seed gives the same text.")
@@ -63,20 +65,36 @@ def main(arguments: Sequence[str]) -> None:
 
     prompt = encode_prompt(trained, options.prompt)
     sampler = Sampler(
-        trained.model, trained.params, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
+        trained.model,
+        trained.params,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        never=trained.vocabulary.unsayable,
     )
     notices.release()
     chunks = sampler.sample(prompt, options.length, seed=options.seed, num_samples=options.num_samples)
+    before = prompt if options.prompt else prompt[:0]
     if options.num_samples == 1:
         write(options.prompt)
-        for chunk in chunks:
-            write(trained.vocabulary.decode(chunk[0]))
+        for number, chunk in enumerate(chunks):
+            write(continuation(trained, before, chunk[0], "" if number else options.prompt))
+            before = chunk[0]
         write("\n")
         return
     tokens = np.concatenate(list(chunks), axis=1)  # [S, N]
     for number, sample in enumerate(tokens, start=1):
         log.info("sample %s:", number)
-        write(options.prompt + trained.vocabulary.decode(sample) + "\n")
+        write(options.prompt + continuation(trained, before, sample, options.prompt) + "\n")
+
+
+def continuation(
+    trained: runs.TrainedModel, before: "Int[np.ndarray, ' M']", tokens: "Int[np.ndarray, ' N']", prompt: str
+) -> str:
+    """The text of tokens after others; without the space that joins words where the prompt ends in one already."""
+    text: str = trained.vocabulary.decode_after(before, tokens)
+    is_of_words = bool(trained.vocabulary.unsayable)
+    return text.removeprefix(" ") if is_of_words and prompt[-1:].isspace() else text
 
 
 def encode_prompt(trained: runs.TrainedModel, text: str) -> "Int[np.ndarray, ' P']":
@@ -90,6 +108,8 @@ def encode_prompt(trained: runs.TrainedModel, text: str) -> "Int[np.ndarray, ' P
     if not text:
         # A model has to have read something: as a text begins, so does this one, but for its first character unseen.
         return np.asarray([trained.info["first"]], np.int32)
+    if getattr(trained.config, "lowercase", False):
+        text = text.lower()
     return np.asarray(trained.vocabulary.encode(text, source="--prompt"))
 
 

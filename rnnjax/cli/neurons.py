@@ -66,6 +66,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.html is not None:
         check_target(Path(options.html), options.overwrite)
     from rnnjax.data.files import read_text
+    from rnnjax.data.vocabulary import CharacterVocabulary
 
     text = read_text(options.text)
     host.prepare()
@@ -73,6 +74,10 @@ def main(arguments: Sequence[str]) -> None:
         trained = runs.load_model(options.run, "language model", log.warning)
     except InputError as error:
         raise InputError(str(error).removeprefix("--workdir ")) from error
+    if not isinstance(trained.vocabulary, CharacterVocabulary):
+        raise InputError(f"{options.run}: expected a run of a character model; it holds one of words.")
+    if getattr(trained.config, "lowercase", False):
+        text = text.lower()
     layer = 0 if options.unit is not None and options.layer is None else options.layer
     check_unit(trained, layer, options.unit, options.state)
     length = options.length or (MOST_SEARCHED if options.unit is None else MOST_COLOURED)

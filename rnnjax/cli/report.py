@@ -53,7 +53,7 @@ class Shown:
     """The address of a picture, which holds the picture itself."""
     mistakes: list[dict[str, Any]]
     sample: str | None
-    """What a character model writes."""
+    """What a language model writes."""
 
 
 def make_parser() -> Parser:
@@ -67,7 +67,8 @@ def make_parser() -> Parser:
     parser.add_argument("--output", metavar="FILE", default="report.html", help="Page to write. (default: report.html)")
     parser.add_argument("--overwrite", action="store_true", help="Write over FILE where there is such a file.")
     parser.add_argument("--samples", action=argparse.BooleanOptionalAction, default=True, help=(
-        f"Show {SAMPLE_LENGTH} characters that each character model writes at temperature {SAMPLE_TEMPERATURE}."
+        f"Show {SAMPLE_LENGTH} characters (or words) that each language model writes at temperature "
+        f"{SAMPLE_TEMPERATURE}."
     ))  # fmt: skip
     return parser
 
@@ -215,7 +216,7 @@ def write_sample(folder: "RunFolder") -> str:
     from rnnjax.sampling import Sampler
 
     trained = runs.load_model(str(folder.path), "language model", log.warning)
-    sampler = Sampler(trained.model, trained.params, temperature=SAMPLE_TEMPERATURE)
+    sampler = Sampler(trained.model, trained.params, temperature=SAMPLE_TEMPERATURE, never=trained.vocabulary.unsayable)
     chunks = sampler.sample(encode_prompt(trained, ""), SAMPLE_LENGTH, seed=SAMPLE_SEED)
     text: str = trained.vocabulary.decode(np.concatenate(list(chunks), axis=1)[0])
     return text
@@ -240,7 +241,7 @@ def render(shown: Sequence[Shown]) -> str:
         settings=settings,
         scores=scores(shown),
         curves={name: Markup(picture) for name, picture in draw_curves(shown).items()},
-        sample=f"{SAMPLE_LENGTH} characters at temperature {SAMPLE_TEMPERATURE}, seed {SAMPLE_SEED}",
+        sample=f"{SAMPLE_LENGTH} characters or words at temperature {SAMPLE_TEMPERATURE}, seed {SAMPLE_SEED}",
         version=rnnjax.__version__,
     )
 

@@ -117,13 +117,13 @@ def check_fit(kind: str, info: dict[str, Any], vocabulary: Any) -> None:
     Raises:
         ValueError, KeyError, InputError: they do not fit.
     """
-    from rnnjax.data.vocabulary import CharacterVocabulary
+    from rnnjax.data.vocabulary import CharacterVocabulary, WordVocabulary
     from rnnjax.task import Bounds, Count, check_value
 
     if kind not in ("classifier", "language model"):
         return
     size, is_of_characters = len(vocabulary), isinstance(vocabulary, CharacterVocabulary)
-    if info["vocabulary_size"] != size or is_of_characters != (kind == "language model"):
+    if info["vocabulary_size"] != size or isinstance(vocabulary, WordVocabulary) != (kind == "classifier"):
         raise ValueError(
             f"tokenizer.json has {size} {'characters' if is_of_characters else 'words'}: that of another run"
         )

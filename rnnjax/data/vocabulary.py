@@ -1,11 +1,15 @@
-"""Text to integers and back: a vocabulary of words, and one of characters. Each is saved as one JSON file."""
+"""Text to integers and back: a vocabulary of words, one of characters, and one of words and marks that reads as text.
+
+Each is saved as one JSON file.
+"""
 
 import dataclasses
 import json
 import math
 import os
+import re
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -286,6 +290,9 @@ class WordVocabulary:
 class CharacterVocabulary:
     """The distinct characters of a text in the order of their code points; a character's id is its place."""
 
+    unsayable = ()
+    """Ids that stand for no text: none."""
+
     def __init__(self, characters: str):
         """Take a string of distinct characters in rising order."""
         self.characters = characters
@@ -321,6 +328,12 @@ class CharacterVocabulary:
     def decode(self, ids: Int[np.ndarray, " N"] | Sequence[int]) -> str:
         """Turn ids back into text."""
         return self._codes[np.asarray(ids, np.int64)].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def decode_after(
+        self, before: Int[np.ndarray, " M"] | Sequence[int], ids: Int[np.ndarray, " N"] | Sequence[int]
+    ) -> str:
+        """The text of `ids` where it goes on after that of `before`: as anywhere."""
+        return self.decode(ids)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary to one JSON file, in one step."""
@@ -390,7 +403,127 @@ class TokenVocabulary:
         return cls(*found)
 
 
-def load_vocabulary(path: str | os.PathLike[str]) -> WordVocabulary | CharacterVocabulary | TokenVocabulary:
+TOKEN = re.compile(r"[^\W_]+(?:['\N{RIGHT SINGLE QUOTATION MARK}][^\W_]+)*|\n|([^\w\s]|_)\1*")
+"""A word, the end of a line, or a mark, which may be repeated: -- and ... are one each."""
+JOINED, APART = "@", " "
+"""How a mark stands to what is beside it."""
+TEXT_UNKNOWN_ID = 0
+
+
+def split_text(text: str) -> list[str]:
+    """Words, marks and ends of lines of a text, from which `join_text` makes it again, but for repeated spaces.
+
+    A mark is written between two signs of how it stood in the text: "@" where it was joined to what was before it, or
+    to a word after it, and " " where it was not. So "free--and" gives "free", "@--@", "and".
+    """
+    tokens = []
+    for found in TOKEN.finditer(text):
+        token = found[0]
+        if token != "\n" and not token[0].isalnum():
+            start, end = found.span()
+            before = JOINED if start and not text[start - 1].isspace() else APART
+            after = JOINED if end < len(text) and text[end].isalnum() else APART
+            token = f"{before}{token}{after}"
+        tokens.append(token)
+    return tokens
+
+
+def join_text(tokens: Iterable[str]) -> str:
+    """The text that `split_text` splits so, with single spaces. What it gives for some first tokens begins the rest."""
+    pieces, joined = [], True
+    for token in tokens:
+        is_mark = token[0] in (JOINED, APART)
+        if token != "\n" and not joined and token[0] != JOINED:
+            pieces.append(" ")
+        pieces.append(token[1:-1] if is_mark else token)
+        joined = token == "\n" or (is_mark and token[-1] == JOINED)
+    return "".join(pieces)
+
+
+class TextVocabulary:
+    """Words and marks of a text by falling frequency, ties in alphabetical order; id 0 is any that is not among them.
+
+    A text is split by `split_text`, with its capitals and ends of lines, so that `decode` gives text to read.
+    """
+
+    unsayable = (TEXT_UNKNOWN_ID,)
+    """Ids that stand for no text."""
+
+    def __init__(self, tokens: Iterable[str]):
+        """Take the token of each id, the unknown first; use `train` or `load` to get them."""
+        self.tokens = list(tokens)
+        self._ids = {token: number for number, token in enumerate(self.tokens)}
+
+    @classmethod
+    def train(cls, tokens: Iterable[str], size: int) -> "TextVocabulary":
+        """Take the `size` most frequent of what `split_text` gave, the unknown included in the count.
+
+        Raises:
+            ValueError: `size` leaves no room for a word.
+        """
+        if size < 2:
+            raise ValueError(f"A vocabulary needs a size of 2 or more (unknown, one word); got {size}.")
+        ranked = sorted(Counter(tokens).items(), key=lambda entry: (-entry[1], entry[0]))
+        return cls([UNKNOWN, *(token for token, _ in ranked[: size - 1])])
+
+    def __len__(self) -> int:
+        """Count the ids, the unknown included."""
+        return len(self.tokens)
+
+    def encode(self, text: str, *, source: str = "the text") -> Int[np.ndarray, " N"]:
+        """Encode `text` as int32 [N]; 0 for what is not in the vocabulary.
+
+        Raises:
+            InputError: `text`, which the message calls `source`, holds no word or mark, or bytes that are not UTF-8.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{source}: expected text in UTF-8, got bytes that are not; save it as UTF-8") from None
+        ids = self.ids(split_text(text))
+        if not len(ids):
+            raise InputError(f"{source}: expected a word or more; got {text[:40]!r}; add one")
+        return ids
+
+    def ids(self, tokens: Iterable[str]) -> Int[np.ndarray, " N"]:
+        """The ids, int32 [N], of what `split_text` gave."""
+        return np.array([self._ids.get(token, TEXT_UNKNOWN_ID) for token in tokens], np.int32)
+
+    def decode(self, ids: Int[np.ndarray, " N"] | Sequence[int]) -> str:
+        """Turn ids back into text, with [UNK] for id 0."""
+        return join_text(self.tokens[number] for number in ids)
+
+    def decode_after(
+        self, before: Int[np.ndarray, " M"] | Sequence[int], ids: Int[np.ndarray, " N"] | Sequence[int]
+    ) -> str:
+        """The text of `ids` where it goes on after that of `before`."""
+        last = [int(number) for number in before[-1:]]
+        return self.decode([*last, *ids])[len(self.decode(last)) :]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the vocabulary to one JSON file, in one step."""
+        content = {"model": {"type": "Text", "tokens": self.tokens}}
+        atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def _from_json(cls, content: dict[str, Any], path: str | os.PathLike[str]) -> "TextVocabulary":
+        model = content.get("model")
+        tokens = model.get("tokens") if isinstance(model, dict) and model.get("type") == "Text" else None
+        if (
+            not isinstance(tokens, list)
+            or not all(isinstance(token, str) and token for token in tokens)
+            or tokens[:1] != [UNKNOWN]
+            or len(set(tokens)) < len(tokens)
+        ):
+            raise InputError(
+                f"{path}: expected a vocabulary of words and marks written by rnnjax, got something else; {_MEND}"
+            )
+        return cls(tokens)
+
+
+def load_vocabulary(
+    path: str | os.PathLike[str],
+) -> "WordVocabulary | CharacterVocabulary | TokenVocabulary | TextVocabulary":
     """Read a vocabulary of any kind.
 
     Raises:
@@ -402,6 +535,8 @@ def load_vocabulary(path: str | os.PathLike[str]) -> WordVocabulary | CharacterV
         return TokenVocabulary._from_json(content, path)
     if isinstance(model, dict) and model.get("type") == "Characters":
         return CharacterVocabulary._from_json(content, path)
+    if isinstance(model, dict) and model.get("type") == "Text":
+        return TextVocabulary._from_json(content, path)
     return WordVocabulary._from_json(content, path)
 
 

@@ -4,6 +4,8 @@ Run:    python train.py --task char
         python train.py --task char --preset quick    # the tutorial's width and loss, 1.83, in a quarter of a minute
         python train.py --task char --preset large
         python train.py --task char --text my_book.txt
+        python train.py --task char --preset nietzsche
+        python train.py --task char --level word
         python generate.py --temperature 0.6
 Expect: val_loss 1.465 nats a character on tiny_shakespeare, 9 minutes on two cores (benchmarks/scores.json)
 """
@@ -13,7 +15,7 @@ import hashlib
 import itertools
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,13 +26,14 @@ from jaxtyping import Array, Float
 
 from rnnjax.data import archives, builtin, files, tfds
 from rnnjax.data.batching import Batches, Streams
-from rnnjax.data.vocabulary import CharacterVocabulary
+from rnnjax.data.vocabulary import CharacterVocabulary, TextVocabulary, split_text
 from rnnjax.errors import InputError
 from rnnjax.layers.combinators import Stack
-from rnnjax.layers.recurrent import BY_CELL
+from rnnjax.layers.recurrent import BY_CELL, MinGRU, MinLSTM, RecurrentLayer
 from rnnjax.metrics import Sums, masked_sum, per_token
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import (
+    LARGEST_AXIS,
     Batch,
     Bounds,
     NotNegative,
@@ -46,6 +49,9 @@ from rnnjax.task import (
 
 log = logging.getLogger("rnnjax")
 
+PARALLEL: dict[str, Callable[..., RecurrentLayer]] = {"mingru": MinGRU, "minlstm": MinLSTM}
+"""What `--cell` names besides those of `BY_CELL`."""
+WORD_EMBEDDING = 128
 WARMUP = 256
 """Characters that an evaluation stream reads before those that count."""
 MOST_LAYERS = 100
@@ -84,20 +90,35 @@ class Config(TrainConfig):
     learning_rate: Positive = 4e-3
     schedule: Schedule = "cosine"
     clip_norm: NotNegative = 1.0
-    cell: Literal["lstm", "gru", "simple"] = "lstm"
-    """Cell of the recurrent layers."""
+    level: Literal["character", "word"] = "character"
+    """What the text is cut into: its characters, or its words, marks and ends of lines."""
+    vocab_size: Annotated[int, Bounds(2, LARGEST_AXIS)] = 10_000
+    """With --level word, most words and marks in the vocabulary, the most frequent of the training part, and the one
+    id of all others."""
+    cell: Literal["lstm", "gru", "simple", "mingru", "minlstm"] = "lstm"
+    """Cell of the recurrent layers; those of mingru and minlstm run all steps in parallel (Feng et al. 2024)."""
     units: Size = 320
     """Width of each recurrent layer."""
     layers: Annotated[int, Bounds(1, MOST_LAYERS)] = 1
     """Recurrent layers, one upon another."""
-    embedding: OptionalSize = 0
-    """Width of the character vectors; 0 feeds the characters one-hot."""
+    embedding: OptionalSize | Literal["auto"] = "auto"
+    """Width of the vectors of characters or words; 0 feeds them one-hot; auto: 0 for characters, 128 for words."""
     window: Size = 64
     """Steps through which gradients flow back (truncated back-propagation); the state is carried on."""
     dropout: Rate = 0.2
     """Share of the inputs of each layer but the first, and of the last layer's outputs, dropped."""
-    recurrent_dropout: Rate = 0.1
-    """Share of the recurrent connections dropped, one mask for all steps of a window."""
+    recurrent_dropout: Rate | Literal["auto"] = "auto"
+    """Share of the recurrent connections dropped, one mask for all steps of a window; auto: 0.1, or 0 for mingru and
+    minlstm, which have none."""
+
+    def __post_init__(self) -> None:
+        """Hold every value against its type, and the recurrent dropout against the cell."""
+        super().__post_init__()
+        if self.cell in PARALLEL and self.recurrent_dropout not in ("auto", 0):
+            raise InputError(
+                f"--recurrent-dropout: expected 0 with --cell {self.cell}, which has no recurrent connections; got "
+                f"{self.recurrent_dropout}. Leave it out."
+            )
 
 
 def load(config: Config) -> Splits:
@@ -112,19 +133,25 @@ def load(config: Config) -> Splits:
     name, fingerprint, text = read(config)
     if len(text) < SHORTEST_TEXT:
         raise InputError(f"--text {name}: expected at least {SHORTEST_TEXT} characters; got {len(text)}.")
-    vocabulary = CharacterVocabulary.from_text(text)
-    tokens = vocabulary.encode(text)
-    kind: type[Part]
-    if name in PUBLISHED:
-        kind, cuts = HalvedPart, [0, len(tokens) * 9 // 10, len(tokens)]
+    pieces = text if config.level == "character" else split_text(text)
+    if len(pieces) < SHORTEST_TEXT:
+        raise InputError(f"--text {name}: expected at least {SHORTEST_TEXT} words and marks; got {len(pieces)}.")
+    tenths = (9,) if name in PUBLISHED else (8, 9)
+    kind: type[Part] = HalvedPart if name in PUBLISHED else Part
+    cuts = [0, *(len(pieces) * part // 10 for part in tenths), len(pieces)]
+    vocabulary: CharacterVocabulary | TextVocabulary
+    if config.level == "character":
+        vocabulary = CharacterVocabulary.from_text(text)
+        tokens = vocabulary.encode(text)
     else:
-        kind, cuts = Part, [0, len(tokens) * 8 // 10, len(tokens) * 9 // 10, len(tokens)]
+        vocabulary = TextVocabulary.train(pieces[: cuts[1]], config.vocab_size)
+        tokens = vocabulary.ids(pieces)
     train, *held_out = (
         kind(tokens[start:end], config.window, tokens[max(0, start - WARMUP) : start])
         for start, end in itertools.pairwise(cuts)
     )
     info = {"vocabulary_size": len(vocabulary), "first": int(tokens[0])}
-    log.info("%s: %s characters, %s distinct; %s to train on", name, len(tokens), len(vocabulary), cuts[1])
+    log.info("%s: %s %ss, %s distinct; %s to train on", name, len(tokens), config.level, len(vocabulary), cuts[1])
     test = held_out[1] if len(held_out) > 1 else None
     return Splits(name, fingerprint, train, held_out[0], test, info, vocabulary)
 
@@ -204,17 +231,23 @@ class HalvedPart(Part):
 
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The language model of these settings."""
-    layer = BY_CELL[config.cell]
+    layer = {**BY_CELL, **PARALLEL}[config.cell]
+    recurrent = config.recurrent_dropout
+    if recurrent == "auto":
+        recurrent = 0.0 if config.cell in PARALLEL else 0.1
     layers = [
         layer(
             config.units,
             dropout_rate=config.dropout if number else 0.0,
-            recurrent_dropout_rate=config.recurrent_dropout,
+            recurrent_dropout_rate=recurrent,
             matmul_dtype=config.matmul_dtype,
         )
         for number in range(config.layers)
     ]
-    return LanguageModel(info["vocabulary_size"], config.embedding, Stack(layers), config.dropout, config.matmul_dtype)
+    width = config.embedding
+    if width == "auto":
+        width = WORD_EMBEDDING if config.level == "word" else 0
+    return LanguageModel(info["vocabulary_size"], width, Stack(layers), config.dropout, config.matmul_dtype)
 
 
 def loss(logits: Float[Array, "B T V"], batch: Batch) -> Sums:
@@ -238,6 +271,25 @@ def last_half_as_test(validation: Sequence[Mapping[str, float]]) -> dict[str, fl
 PRESETS = {
     "quick": {"units": 128, "dropout": 0.0, "recurrent_dropout": 0.0, "learning_rate": 0.015, "epochs": 1},
     "large": {"units": 512, "layers": 2, "dropout": 0.5, "learning_rate": 2e-3, "epochs": 14},
+    "nietzsche": {"corpus": "nietzsche", "units": 384, "dropout": 0.35},
+    # As Keras's example lstm_text_generation: lower-cased, LSTM 128, RMSprop 0.01, batches of 128, windows of 40. There
+    # they overlap, 3 characters apart, and each has one target; here each character is a target once an epoch, with
+    # the state carried, so 60 epochs there read a character 800 times and predict it 20 times, and here 60 times each.
+    "nietzsche-keras": {
+        "corpus": "nietzsche",
+        "lowercase": True,
+        "units": 128,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+        "optimizer": "rmsprop",
+        "learning_rate": 0.01,
+        "schedule": "constant",
+        "clip_norm": 0.0,
+        "batch_size": 128,
+        "window": 40,
+        "epochs": 60,
+        "patience": 0,
+    },
 }
 TASK = Task(
     "char",
@@ -247,7 +299,7 @@ TASK = Task(
     loss,
     presets=PRESETS,
     aliases={"text": "dataset"},
-    unit="characters",
+    unit="tokens",
     stateful=True,
     derived=per_token,
     results=last_half_as_test,

@@ -104,3 +104,20 @@ def test_needs_the_run_folder_alone(invoke: Any, copied: Any, char_run: Path, cw
     assert invoke("generate", "--workdir", run, "--length", 9) == invoke(
         "generate", "--workdir", char_run, "--length", 9
     )
+
+
+def test_a_model_of_words_writes_text(invoke: Any, tmp_path: Path) -> None:
+    text = tmp_path / "words.txt"
+    text.write_text('The cat (a grey one) said--"no," and slept.\n' * 30, encoding="utf-8")
+    run = tmp_path / "run"
+    options = ("--level", "word", "--cell", "mingru", "--units", 8, "--embedding", 4, "--epochs", 1)
+    assert invoke("train", "--task", "char", "--text", text, *options, "--workdir", run).status == 0
+    ended = invoke("generate", "--workdir", run, "--prompt", "The dog ", "--length", 130)
+    assert ended.status == 0
+    assert ended.out.startswith("The dog ")
+    assert "[UNK]" not in ended.out
+    longer = invoke("generate", "--workdir", run, "--prompt", "The dog ", "--length", 300)
+    assert longer.out.startswith(ended.out[:-1])
+    ended = invoke("neurons", run, "--text", text)
+    assert (ended.status, ended.out) == (2, "")
+    assert "expected a run of a character model; it holds one of words" in ended.err

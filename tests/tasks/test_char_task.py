@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnjax.data import tfds
+from rnnjax.data import archives, tfds
 from rnnjax.errors import InputError
 from rnnjax.tasks import char
 from rnnjax.tasks.char import TASK, Config
@@ -113,7 +113,38 @@ def test_builtin_text_and_no_network(monkeypatch, caplog):
         TASK.load(Config(dataset="tfds"))
 
 
-@pytest.mark.parametrize("settings", [{}, {"cell": "gru", "layers": 2}])
+def test_nietzsche_is_validated_on_its_last_tenth(monkeypatch, tmp_path):
+    text = "".join(chr((65, 97)[i % 2] + i * i % 23) for i in range(1000))
+    (tmp_path / "nietzsche.txt").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(archives, "prepare", lambda archive, folder: tmp_path)
+    splits = TASK.load(Config(corpus="nietzsche"))
+    assert (splits.dataset, splits.test) == ("nietzsche", None)
+    assert splits.vocabulary.decode(splits.train.tokens) == text[:900]
+    assert splits.vocabulary.decode(splits.validation.tokens) == text[900:]
+    small = TASK.load(Config(corpus="nietzsche", lowercase=True))
+    assert small.vocabulary.decode(small.validation.tokens) == text[900:].lower()
+    assert small.fingerprint != splits.fingerprint
+    with pytest.raises(InputError, match="--dataset tfds: expected a text that TFDS has"):
+        TASK.load(Config(corpus="nietzsche", dataset="tfds"))
+
+
+def test_words_are_those_of_the_training_part(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("one two, two. " * 20 + "later words\n" * 10, encoding="utf-8")
+    splits = TASK.load(Config(dataset=str(path), level="word", vocab_size=4))
+    assert splits.vocabulary.tokens == ["[UNK]", "two", "@, ", "@. "]
+    assert splits.vocabulary.decode(splits.train.tokens[:5]) == "[UNK] two, two."
+    assert set(splits.test.tokens.tolist()) == {0}
+    assert splits.info == {"vocabulary_size": 4, "first": 0}
+
+
+def test_recurrent_dropout_needs_recurrent_connections():
+    assert Config(cell="mingru").recurrent_dropout == "auto"
+    with pytest.raises(InputError, match="--recurrent-dropout: expected 0 with --cell minlstm"):
+        Config(cell="minlstm", recurrent_dropout=0.1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"cell": "gru", "layers": 2}, {"cell": "minlstm", "layers": 2}])
 def test_overfits_one_batch(settings):
     config = Config(units=24, embedding=8, learning_rate=0.02, schedule="constant", dropout=0.0, **settings)
     draw = np.random.default_rng(0)
