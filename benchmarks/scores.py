@@ -86,6 +86,9 @@ ENTRIES = {
         ".9056 (Keras)",
         0.9,
     ),
+    "imdb-best": Entry(
+        "IMDB, GRU and a bag of bigrams", "--task imdb --preset best", "test_accuracy", ".906 (fastText, bigrams)", 0.9
+    ),
     "reuters": Entry(
         "Reuters topics, bag of words", "--task reuters", "test_accuracy", "about .79 (Keras's example)", 0.79
     ),
@@ -98,10 +101,6 @@ ENTRIES = {
     "reuters-bidirectional": Entry(
         "Reuters topics, LSTM 64 both ways", "--task reuters --preset words", "test_accuracy", "none", None
     ),
-    "imdb-best": Entry(
-        "IMDB, GRU and a bag of bigrams", "--task imdb --preset best", "test_accuracy", ".906 (fastText, bigrams)", 0.9
-    ),
-    "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, 1),
     "addition": Entry("addition, 3 digits", "--task addition", "test_exact", ADDITION.format(100), 0.98),
     "addition-2": Entry(
         "addition, 2 digits", "--task addition --preset 2-digits", "test_exact", ADDITION.format(55), None
@@ -124,6 +123,34 @@ ENTRIES = {
     "addition-5-attention": Entry(
         "addition, 5 digits, attention", "--task addition --preset 5-digits --attention", "test_exact", "none", None, 1
     ),
+    "babi-1-rnn": Entry(
+        "bAbI QA1, 10,000 questions, GRU 64", "--task babi", "test_accuracy", "1.0 (Keras, later version)", 0.99
+    ),
+    "babi-2-rnn": Entry(
+        "bAbI QA2, 10,000 questions, GRU 64",
+        "--task babi --qa 2",
+        "test_accuracy",
+        ".50 (Keras, later version)",
+        0.5,
+        1,
+    ),
+    "babi-1-memnn": Entry(
+        "bAbI QA1, 10,000 questions, memory network",
+        "--task babi --model memnn",
+        "test_accuracy",
+        ".986 (Keras, 120 epochs)",
+        0.98,
+    ),
+    "char": Entry("tiny_shakespeare, default", "--task char", "val_loss", CHAR, 1.48, 1),
+    "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, 1),
+    "nietzsche": Entry(
+        "Nietzsche's text, LSTM 512",
+        "--task char --preset nietzsche",
+        "val_loss",
+        "1.4641 (6-gram, Witten-Bell; ours to be 0.15 below)",
+        1.3141,
+        1,
+    ),
     "tagging-chunks": Entry("CoNLL-2000, chunks", "--task tagging", "test_f1", HUANG, 0.92),
     "tagging-pos": Entry(
         "CoNLL-2000, parts of speech", "--task tagging --labels pos", "test_accuracy", "none", 0.96, 1
@@ -134,7 +161,6 @@ ENTRIES = {
     "tagging-partut": Entry(
         "UD English ParTUT, parts of speech", "--task tagging --corpus partut", "test_accuracy", "none", 0.96, 1
     ),
-    "adding": Entry("adding problem, T = 200, LSTM 64", "--task adding", "test_loss", "0.1667 without memory", 0.01, 1),
     "mnist-mlp": Entry(
         "MNIST, two dense layers", "--task mnist", "test_accuracy", ".9807 (the article, one run)", 0.9807
     ),
@@ -173,6 +199,7 @@ ENTRIES = {
         0.98,
         1,
     ),
+    "adding": Entry("adding problem, T = 200, LSTM 64", "--task adding", "test_loss", "0.1667 without memory", 0.01, 1),
     "adding-simple": Entry(
         "adding problem, T = 200, simple RNN 64",
         "--task adding --cell simple --epochs 5",
@@ -196,25 +223,6 @@ ENTRIES = {
         "0.0833 without the carried state",
         0.005,
     ),
-    "babi-1-rnn": Entry(
-        "bAbI QA1, 10,000 questions, GRU 64", "--task babi", "test_accuracy", "1.0 (Keras, later version)", 0.99
-    ),
-    "babi-2-rnn": Entry(
-        "bAbI QA2, 10,000 questions, GRU 64",
-        "--task babi --qa 2",
-        "test_accuracy",
-        ".50 (Keras, later version)",
-        0.5,
-        1,
-    ),
-    "babi-1-memnn": Entry(
-        "bAbI QA1, 10,000 questions, memory network",
-        "--task babi --model memnn",
-        "test_accuracy",
-        ".986 (Keras, 120 epochs)",
-        0.98,
-    ),
-    ),
     "conv_lstm": Entry(
         "moving squares, the next frame, ConvLSTM 2 x 8",
         "--task conv_lstm",
@@ -223,7 +231,6 @@ ENTRIES = {
         0.1190,
         1,
     ),
-    "char-large": Entry("tiny_shakespeare, large", "--task char --preset large", "val_loss", CHAR, 1.44, 1),
 }
 
 GENERATED = ("--dataset builtin", "--task addition", "--task adding", "--task stateful", "--task conv_lstm")
