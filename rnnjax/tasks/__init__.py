@@ -24,7 +24,7 @@ TASKS = {
     "imdb": Entry(
         "sentiment of film reviews, or any labelled texts",
         "IMDB, 50,000 reviews",
-        "LSTM 64; GRU, stacked, bidirectional",
+        "LSTM 64; GRU, stacked, bidirectional, convolutions, fastText",
         "test accuracy 0.879",
         "classifier",
     ),
@@ -36,9 +36,9 @@ TASKS = {
         "classifier",
     ),
     "char": Entry(
-        "character language model of a text",
-        "tiny_shakespeare",
-        "LSTM 512; GRU, simple",
+        "language model of a text, by characters or words",
+        "tiny_shakespeare, or Nietzsche's text",
+        "LSTM 320; GRU, simple, minGRU, minLSTM",
         "val_loss 1.465 nats a character",
         "language model",
     ),
