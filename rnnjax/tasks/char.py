@@ -268,7 +268,7 @@ def last_half_as_test(validation: Sequence[Mapping[str, float]]) -> dict[str, fl
     return {"loss": chosen["last_half_loss"]}
 
 
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"units": 128, "dropout": 0.0, "recurrent_dropout": 0.0, "learning_rate": 0.015, "epochs": 1},
     "large": {"units": 512, "layers": 2, "dropout": 0.5, "learning_rate": 2e-3, "epochs": 14},
     "nietzsche": {"corpus": "nietzsche", "units": 384, "dropout": 0.35},
