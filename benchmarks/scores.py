@@ -151,6 +151,13 @@ ENTRIES = {
         1.3141,
         1,
     ),
+    "authorship": Entry(
+        "who wrote it: four composed authors",
+        "--task authorship",
+        "test_accuracy",
+        "0.897 (logistic regression of character n-grams)",
+        0.897,
+    ),
     "tagging-chunks": Entry("CoNLL-2000, chunks", "--task tagging", "test_f1", HUANG, 0.92),
     "tagging-pos": Entry(
         "CoNLL-2000, parts of speech", "--task tagging --labels pos", "test_accuracy", "none", 0.96, 1
@@ -233,7 +240,14 @@ ENTRIES = {
     ),
 }
 
-GENERATED = ("--dataset builtin", "--task addition", "--task adding", "--task stateful", "--task conv_lstm")
+GENERATED = (
+    "--dataset builtin",
+    "--task addition",
+    "--task adding",
+    "--task stateful",
+    "--task conv_lstm",
+    "--task authorship",
+)
 """Options that mean data which are not read."""
 
 

@@ -17,7 +17,14 @@ class Entry(NamedTuple):
     """"classifier" (of texts), "language model" (generate.py) or what it is otherwise."""
 
 
-PREDICTORS = ("classifier", "image classifier", "sequence to sequence", "question answering", "tagger")
+PREDICTORS = (
+    "classifier",
+    "author classifier",
+    "image classifier",
+    "sequence to sequence",
+    "question answering",
+    "tagger",
+)
 """Kinds that predict.py asks."""
 
 TASKS = {
@@ -90,6 +97,13 @@ TASKS = {
         "convolutional LSTM",
         "test loss not measured yet",
         "next frame",
+    ),
+    "authorship": Entry(
+        "who wrote a passage, of the authors in a folder",
+        "composed; a folder of yours",
+        "GRU both ways beside a linear model of n-grams",
+        "test accuracy UNMEASURED",
+        "author classifier",
     ),
 }
 """Task name -> entry; the module of a task has its name."""

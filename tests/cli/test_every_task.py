@@ -22,12 +22,14 @@ class Case(NamedTuple):
 CASES = {
     "imdb": Case("--units 4 --embedding 4 --max-length 8", "A fine film.", "negative|positive"),
     "reuters": Case("--units 4", "OPEC ministers met", "coffee|crude|earn|gold|interest"),
+    "authorship": Case("--units 4 --embedding 4 --buckets 64", "Slowly, the captain walked.", "[A-Z][a-z]+"),
     "char": Case("--units 4 --batch-size 16"),
     "addition": Case("--units 4 --digits 1 --examples 50", "3+4", "[ +0-9]{0,2}"),
     "tagging": Case("--units 4 --embedding 4", "The plan", r"(O|[BI]-\w+) (O|[BI]-\w+)"),
     "mnist": Case("--units 4", "digit.png", "[0-9]"),
     "adding": Case("--units 4 --length 4"),
     "stateful": Case("--units 4 --length 400"),
+    "conv_lstm": Case("--units 2 --layers 1 --films 40 --frames 3 --size 10"),
     "babi": Case("--units 4 --examples 1k", "Anna walked to the park. Where is Anna?", "[a-z]+"),
 }
 
@@ -42,6 +44,7 @@ def test_a_task_from_the_first_step_to_its_answers(name, invoke, tmp_path, monke
     monkeypatch.setattr("rnnjax.tasks.adding.TRAIN_EXAMPLES", 128)
     for constant in ("reuters.BUILTIN_EXAMPLES", "mnist.BUILTIN_EXAMPLES", "tagging.BUILTIN_SENTENCES"):
         monkeypatch.setattr(f"rnnjax.tasks.{constant}", 200)
+    monkeypatch.setattr("rnnjax.tasks.authorship.BUILTIN_SENTENCES", 60)
     monkeypatch.chdir(tmp_path)
     Image.new("L", (28, 28), 128).save("digit.png")
     case = CASES[name]
