@@ -27,8 +27,8 @@ class Case:
 CASES = {
     "no command": Case("", "command", "none"),
     "unknown command": Case("evaluate", "train, generate, predict", "'evaluate'"),
-    "no task": Case("train", "--task", "imdb, char"),
-    "unknown task": Case("train --task imbd", "--task", "imdb, char", "'imbd'"),
+    "no task": Case("train", "--task", "imdb, reuters, char"),
+    "unknown task": Case("train --task imbd", "--task", "imdb, reuters, char", "'imbd'"),
     "unknown option": Case((*IMDB, "--unit", "4"), "--unit"),
     "option of another task": Case((*IMDB, "--window", "4"), "--window"),
     "abbreviated option": Case((*IMDB, "--epoch", "4"), "--epoch"),

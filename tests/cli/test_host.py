@@ -32,7 +32,7 @@ def test_a_broken_program_is_discarded_and_written_anew(imdb_run: Path, tmp_path
     first = predict(imdb_run, str(tmp_path))
     assert (first.returncode, first.stderr) == (0, "")
     entries = {path: path.read_bytes() for path in tmp_path.rglob("*-cache")}
-    assert any(path.name.startswith("jit_run-") for path in entries)
+    assert any(path.name.startswith("jit_step-") for path in entries)
     for number, (name, damage) in enumerate(DAMAGES.items()):
         for path in sorted(entries)[number :: len(DAMAGES)]:
             damage(path)

@@ -58,7 +58,7 @@ def test_help_shows_a_tasks_own_defaults(invoke: Any) -> None:
             else:
                 assert text.endswith(f" (default: {field.default})")
     assert imdb["--units"] != char["--units"]
-    assert {"--model", "--vocab-size", "--max-length"} <= imdb.keys() - char.keys()
+    assert {"--model", "--max-length"} <= imdb.keys() - char.keys()
     assert {"--text", "--window", "--layers"} <= char.keys() - imdb.keys()
     common = "workdir data-dir dataset preset epochs batch-size learning-rate optimizer clip-norm seed resume overwrite"
     assert {f"--{name}" for name in common.split()} <= imdb.keys() & char.keys()
