@@ -319,7 +319,7 @@ def train(
         begin: called when all input is known to be good, before a new run is written.
     """
     from rnnjax.training.devices import Devices
-    from rnnjax.training.folder import RunFolder, run_settings
+    from rnnjax.training.folder import run_settings
     from rnnjax.training.loop import Run
     from rnnjax.training.signals import Stopped, StopRequest
 
@@ -359,12 +359,12 @@ def train(
         )
     if speaks and settings is not None:
         folder.check_writable()
-    elif speaks and claim:
-        folder = RunFolder.claim(folder.path)
     run = Run(task, config, splits, folder, devices)
     if settings is not None:
         run.restore()
     elif speaks:
+        if claim:
+            folder.claim()
         begin()
     with StopRequest() as stop, folder.lock() if speaks else contextlib.nullcontext():
         if settings is None and speaks:

@@ -33,6 +33,9 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         """Name a folder; nothing is read or made."""
+        self._name(path)
+
+    def _name(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.json"
         self.vocabulary = self.path / "tokenizer.json"
@@ -110,19 +113,17 @@ class RunFolder:
                 f"--workdir {self.path}: expected a folder that can be written; {parent} cannot. Name another."
             )
 
-    @classmethod
-    def claim(cls, path: str | Path) -> "RunFolder":
-        """Make a folder of this name or, where there is one (a run that began at the same time), `path-2` and so on."""
-        folder = cls(path)
+    def claim(self) -> None:
+        """Make this folder or, where there is one (of a run that began at the same time), become `path-2` and so on."""
+        path = self.path
         for number in itertools.count(2):
-            with folder._explain():
-                folder.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._explain():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
                 try:
-                    folder.path.mkdir()
-                    return folder
+                    self.path.mkdir()
+                    return
                 except FileExistsError:
-                    folder = cls(f"{path}-{number}")
-        raise AssertionError
+                    self._name(f"{path}-{number}")
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ import rnnjax
 from rnnjax.cli.runs import get_task
 from rnnjax.tasks import TASKS
 from rnnjax.training import checkpoint
+from rnnjax.training.folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 IMDB = ("train", "--task", "imdb", "--max-length", "8", "--batch-size", "16", "--units", "4", "--embedding", "4",
@@ -243,3 +244,21 @@ def test_no_data_and_no_network_takes_the_sample_and_says_so(
     assert json.loads(ended.out)["dataset"] == "builtin"
     assert any("BUILT-IN SAMPLE" in line and "NO NETWORK" in line for line in ended.err.splitlines())
     assert np.isfinite(json.loads(ended.out)["test_loss"])
+
+
+def test_a_metric_that_there_is_not_is_refused_before_a_folder_is_made(
+    invoke: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = invoke("train", "--task", "adding", "--length", "4", "--units", "4", "--monitor", "val_beauty")
+    assert (ended.status, ended.out) == (2, "")
+    assert "--monitor: expected one of val_loss" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_workdir_finds_a_name_of_its_own(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "runs" / "now"), RunFolder(tmp_path / "runs" / "now")
+    first.claim()
+    second.claim()
+    assert [folder.path.name for folder in (first, second)] == ["now", "now-2"]
+    assert second.results == tmp_path / "runs" / "now-2" / "results.json"
