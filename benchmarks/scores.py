@@ -260,7 +260,9 @@ def main() -> None:
     scores = json.loads(SCORES.read_text(encoding="utf-8")) if SCORES.exists() else {}
     if not options.table:
         for name in options.entries or [name for name in ENTRIES if name not in scores]:
-            scores[name] = measure(name, ENTRIES[name], options.data_dir)
+            measured = measure(name, ENTRIES[name], options.data_dir)
+            # Read again: another process may have written its own meanwhile.
+            scores = {**(json.loads(SCORES.read_text(encoding="utf-8")) if SCORES.exists() else {}), name: measured}
             ordered = {key: scores[key] for key in ENTRIES if key in scores}
             SCORES.write_text(json.dumps(ordered, indent=2) + "\n", encoding="utf-8")
     write_into_readme("tasks", tasks_table())
