@@ -15,11 +15,17 @@ def classification(logits: Float[Array, "B C"], batch: Mapping[str, Any]) -> Sum
 
     Logits are `[B, C]`, one a class, or `[B, 1]`, that of the second of two classes.
     """
+    if logits.shape[1] > 1:
+        return cross_entropy(logits, batch)
     labels, weight = jnp.asarray(batch["labels"]), jnp.asarray(batch["weight"])
-    if logits.shape[1] == 1:
-        losses = optax.sigmoid_binary_cross_entropy(logits[:, 0], labels)
-        correct = (logits[:, 0] > 0) == (labels > 0)
-    else:
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        correct = logits.argmax(axis=1) == labels
+    losses = optax.sigmoid_binary_cross_entropy(logits[:, 0], labels)
+    correct = (logits[:, 0] > 0) == (labels > 0)
+    return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(correct.astype(losses.dtype), weight)}
+
+
+def cross_entropy(logits: Float[Array, "B C"], batch: Mapping[str, Any]) -> Sums:
+    """As `classification`, of logits `[B, C]` that are one a class, however few there are."""
+    labels, weight = jnp.asarray(batch["labels"]), jnp.asarray(batch["weight"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    correct = logits.argmax(axis=1) == labels
     return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(correct.astype(losses.dtype), weight)}

@@ -24,3 +24,9 @@ def test_two_classes_have_one_logit():
     each = -np.log(np.where(labels, probability, 1 - probability))
     np.testing.assert_allclose(sums["loss"], (each.sum(), 6), rtol=1e-6)
     np.testing.assert_allclose(sums["accuracy"], (((probability > 0.5) == labels).sum(), 6))
+
+
+def test_one_logit_a_class_even_of_one_class():
+    batch = {"labels": np.zeros(2, int), "weight": np.ones(2, np.float32)}
+    sums = losses.cross_entropy(np.array([[3.0], [-3.0]], np.float32), batch)
+    np.testing.assert_array_equal([sums["loss"], sums["accuracy"]], [(0, 2), (2, 2)])

@@ -48,9 +48,9 @@ class Shown:
     classes: dict[str, dict[str, Any]]
     """The table of classes in results.json."""
     confusion: str | None
-    pictures: dict[str, str]
-    """Addresses of what the task drew, by name."""
     """The address of a picture, which holds the picture itself."""
+    pictures: dict[str, str]
+    """Such addresses of what the task drew, by name."""
     mistakes: list[dict[str, Any]]
     sample: str | None
     """What a language model writes."""

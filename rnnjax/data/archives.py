@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ class Archive:
     files: Mapping[str, str]
     """Files of the folder -> their SHA-256 in hex."""
     unpack: Callable[[Path, Path], None]
-    """Makes these files in a folder out of a downloaded file: (downloaded, folder). Called for each; of several the
-    names are as at home."""
+    """Makes these files in a folder out of a downloaded file, which is called as at home: (downloaded, folder).
+    Called for each."""
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -63,22 +62,14 @@ def prepare(
     import pooch
     import requests
 
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        work = tempfile.TemporaryDirectory(prefix="rnnjax-download-", dir=root)
-    except OSError as error:
-        raise InputError(
-            f"{root}: expected a folder to write the data set to, but it cannot be written ({error.strerror}); "
-            "pass another with --data-dir"
-        ) from None
+    work = tfds.download_folder(root)
     with tfds.interruptible(), work as place:
         made = Path(place, "files")
         made.mkdir()
         for url in archive.urls:
             try:
                 # What is unpacked is checked, file by file: archives are packed anew at times, their contents stay.
-                name = "downloaded" if len(archive.urls) == 1 else url.rpartition("/")[2]
-                downloaded = pooch.retrieve(url, known_hash=None, path=place, fname=name)
+                downloaded = pooch.retrieve(url, known_hash=None, path=place, fname=url.rpartition("/")[2])
                 archive.unpack(Path(downloaded), made)
             except requests.RequestException as error:
                 raise RunError(f"{url}: the download broke off ({type(error).__name__}); run it again") from None

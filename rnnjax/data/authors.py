@@ -169,6 +169,16 @@ def encode(
     }
 
 
+def most_words(length: int) -> int:
+    """The most words, of one letter each, in a passage of at most `length` characters."""
+    return (length + 1) // 2
+
+
+def encode_passages(texts: Sequence[str], buckets: int, length: int) -> dict[str, np.ndarray]:
+    """Features of passages of at most `length` characters as `encode` gives them, in the shapes of the longest."""
+    return encode(texts, buckets, length + 2, most_words(length))  # a space before and after
+
+
 def inverse_frequency(texts: Sequence[str], buckets: int) -> Float[np.ndarray, " V"]:
     """ln((1 + N) / (1 + N_v)) + 1 of each bucket, which occurs in N_v of the N passages (as scikit-learn has it)."""
     found = np.zeros(buckets, np.int64)
@@ -185,9 +195,9 @@ class PassageSource:
     of words drawn from (seed, epoch). They stay within the author's part of the split.
     """
 
-    def __init__(self, passages: Passages, buckets: int, length: int, num_words: int) -> None:
-        """Take the passages of a split, and the shapes: at most `length` characters and `num_words` words."""
-        self.passages, self.buckets, self.length, self.num_words = passages, buckets, length, num_words
+    def __init__(self, passages: Passages, buckets: int, length: int) -> None:
+        """Take the passages of a split, of at most `length` characters."""
+        self.passages, self.buckets, self.length = passages, buckets, length
 
     def __len__(self) -> int:
         """Count the passages."""
@@ -218,7 +228,7 @@ class PassageSource:
             weight = (np.arange(batch_size) < len(rows)).astype(np.float32)
             rows = np.concatenate([rows, np.full(batch_size - len(rows), rows[0])])
             texts = [passages.texts[row] for row in rows]
-            arrays = encode(texts, self.buckets, self.length + 2, self.num_words)
+            arrays = encode_passages(texts, self.buckets, self.length)
             return {**arrays, "labels": np.array(passages.labels, np.int32)[rows], "weight": weight}
 
         return Batches(-(-len(order) // batch_size), make)

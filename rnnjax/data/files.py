@@ -6,7 +6,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -84,14 +84,22 @@ def fingerprint_labelled(path: str | os.PathLike[str]) -> str:
         InputError: something there cannot be read, or there is nothing of the kind.
     """
     path = Path(path)
-    digest = hashlib.sha256()
     if _reader(path) is not _folder_rows:
-        digest.update(_bytes(path))
-        return digest.hexdigest()
-    for file, _, _ in _folder_files(path):
-        content = _bytes(file)
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    return fingerprint_files(path, (file for file, _, _ in _folder_files(path)))
+
+
+def fingerprint_files(folder: Path, files: Iterable[Path]) -> str:
+    """SHA-256 (hex) over the names within a folder, and the bytes, of files there.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        content = read_bytes(file)
         # The lengths keep apart what lies next to each other: names from contents, one file from the next.
-        name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
+        name = file.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
         digest.update(b"%d %d " % (len(name), len(content)) + name + content)
     return digest.hexdigest()
 
@@ -202,7 +210,7 @@ def _folder_rows(path: Path) -> Iterator[Row]:
 
 def _folder_files(path: Path) -> Iterator[tuple[Path, str, str | None]]:
     """The text files of a folder, each with its label and split."""
-    folders = _subfolders(path)
+    folders = subfolders(path)
     if not folders:
         raise InputError(f"{path}: expected one sub-folder of .txt files a class, found no sub-folder")
     has_splits = {folder.name for folder in folders} <= set(SPLITS)
@@ -211,7 +219,7 @@ def _folder_files(path: Path) -> Iterator[tuple[Path, str, str | None]]:
             yield from ((file, label, None) for file, label in _class_files(folder))
             continue
         # "unsup" holds the unlabelled texts of the IMDB archive.
-        for class_folder in (entry for entry in _subfolders(folder) if entry.name != "unsup"):
+        for class_folder in (entry for entry in subfolders(folder) if entry.name != "unsup"):
             yield from ((file, label, folder.name) for file, label in _class_files(class_folder))
 
 
@@ -223,7 +231,12 @@ def _class_files(folder: Path) -> Iterator[tuple[Path, str]]:
     return ((file, label) for file in files)
 
 
-def _subfolders(path: Path) -> list[Path]:
+def subfolders(path: Path) -> list[Path]:
+    """The folders in a folder, sorted, but for hidden ones.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     return [entry for entry in _entries(path) if entry.is_dir() and not entry.name.startswith(".")]
 
 
@@ -231,7 +244,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        _refuse(folder, error)
+        refuse(folder, error)
 
 
 def _label(label: str, where: str) -> str:
@@ -258,7 +271,7 @@ def _split(split: str, path: Path, line: int) -> str:
 
 
 def _decoded(path: Path) -> str:
-    content = _bytes(path)
+    content = read_bytes(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -278,17 +291,23 @@ def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
     except (OSError, ValueError) as error:  # a name of NUL characters is no name
-        _refuse(path, error)
+        refuse(path, error)
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: it is missing or cannot be read.
+    """
     try:
         return path.read_bytes()
-    except OSError as error:
-        _refuse(path, error)
+    except (OSError, ValueError) as error:  # a name of NUL characters is no name
+        refuse(path, error)
 
 
-def _refuse(path: Path, error: OSError | ValueError) -> NoReturn:
+def refuse(path: Path, error: OSError | ValueError) -> NoReturn:
+    """Raise the InputError of a file or folder that is missing or cannot be read."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         raise InputError(f"{path}: there is no such file or folder; check the name") from None
     reason = getattr(error, "strerror", None) or error

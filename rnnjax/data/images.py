@@ -10,12 +10,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 from jaxtyping import Float, Int, UInt8
 
+from rnnjax.data.files import fingerprint_files, read_bytes, refuse, subfolders
 from rnnjax.errors import InputError, first_line
 
 SIDE = 28
@@ -185,16 +186,9 @@ def fingerprint_images(path: str | os.PathLike[str]) -> str:
         InputError: something there cannot be read, or there is nothing of the kind.
     """
     path = Path(path)
-    digest = hashlib.sha256()
     if not path.is_dir():
-        digest.update(_bytes(path))
-        return digest.hexdigest()
-    for file, _, _ in _folder_files(path):
-        content = _bytes(file)
-        name = file.relative_to(path).as_posix().encode("utf-8", "surrogateescape")
-        # The lengths keep apart what lies next to each other: names from contents, one file from the next.
-        digest.update(b"%d %d " % (len(name), len(content)) + name + content)
-    return digest.hexdigest()
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    return fingerprint_files(path, (file for file, _, _ in _folder_files(path)))
 
 
 def _read_folder(path: Path) -> LabelledImages:
@@ -207,39 +201,32 @@ def _read_folder(path: Path) -> LabelledImages:
 
 def _folder_files(path: Path) -> Iterator[tuple[Path, str, str | None]]:
     """The image files of a folder, each with its label and split."""
-    folders = _subfolders(path)
+    folders = subfolders(path)
     if not folders:
         raise InputError(f"{path}: expected {LAYOUT}; found no sub-folder")
     if not {folder.name for folder in folders} <= set(SPLITS):
         yield from ((file, folder.name, None) for folder in folders for file in _class_files(folder))
         return
     for split in folders:
-        yield from ((file, folder.name, split.name) for folder in _subfolders(split) for file in _class_files(folder))
+        yield from ((file, folder.name, split.name) for folder in subfolders(split) for file in _class_files(folder))
 
 
 def _class_files(folder: Path) -> list[Path]:
     try:
         files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES and file.is_file()]
     except OSError as error:
-        _refuse(folder, error)
+        refuse(folder, error)
     if not files:
         raise InputError(f"{folder}: expected image files, such as .png, found none; add some or remove the folder")
     return files
 
 
-def _subfolders(path: Path) -> list[Path]:
-    try:
-        return [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError as error:
-        _refuse(path, error)
-
-
 def _read_npz(path: Path) -> LabelledImages:
     if path.suffix.lower() != ".npz":
-        _bytes(path)  # a name that means nothing is the likelier mistake
+        read_bytes(path)  # a name that means nothing is the likelier mistake
         raise InputError(f"{path}: expected {LAYOUT}; got a file ending in {path.suffix!r}")
     try:
-        with np.load(io.BytesIO(_bytes(path)), allow_pickle=False) as file:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(f"{path}: expected an .npz file of arrays; it cannot be read ({first_line(error)})") from None
@@ -286,17 +273,3 @@ def _labelled(
     if images.shape[1:] != (SIDE, SIDE):
         images = np.array([_fitted(PIL.Image.fromarray(image)) for image in images]).reshape(-1, SIDE, SIDE)
     return images, [str(label) for label in labels.tolist()]
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        _refuse(path, error)
-
-
-def _refuse(path: Path, error: OSError | ValueError) -> NoReturn:
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise InputError(f"{path}: there is no such file or folder; check the name") from None
-    reason = getattr(error, "strerror", None) or error
-    raise InputError(f"{path}: cannot be read ({reason}); check its permissions") from None

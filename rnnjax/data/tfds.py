@@ -204,14 +204,7 @@ def _prepare(name: str, root: Path, sources: tuple[Source, ...]) -> None:
 
     from rnnjax.data import tfds_builders
 
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        downloads = tempfile.TemporaryDirectory(prefix="rnnjax-download-", dir=root)
-    except OSError as error:
-        raise InputError(
-            f"{root}: expected a folder to write the data set to, but it cannot be written ({error.strerror}); "
-            "pass another with --data-dir"
-        ) from None
+    downloads = download_folder(root)
     # The download is removed at the end, whatever happens: a refused file must not be found by the next run.
     with (
         interruptible(),
@@ -241,6 +234,22 @@ def _prepare(name: str, root: Path, sources: tuple[Source, ...]) -> None:
         except OSError as error:
             if not _is_prepared(root / name):  # otherwise another process has prepared it in the meantime
                 raise RunError(f"{root / name}: the data set cannot be prepared ({first_line(error)})") from None
+
+
+def download_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder for downloads within that of all data sets, which is made where it is not there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix="rnnjax-download-", dir=root)
+    except OSError as error:
+        raise InputError(
+            f"{root}: expected a folder to write the data set to, but it cannot be written ({error.strerror}); "
+            "pass another with --data-dir"
+        ) from None
 
 
 def _meant(error: Exception, sources: tuple[Source, ...]) -> Source:

@@ -133,6 +133,18 @@ def read_vectors(
     return gathered.result(width)
 
 
+def check_width(embedding: int | str, width: int, path: str) -> None:
+    """Hold `--embedding` against the width of the vectors of a file.
+
+    Raises:
+        InputError: it is neither auto nor that width.
+    """
+    if embedding not in ("auto", width):
+        raise InputError(
+            f"--embedding: expected {width}, the width of the vectors in {path}; got {embedding}. Leave it out."
+        )
+
+
 def fingerprint_vectors(path: str | os.PathLike[str]) -> str:
     """SHA-256 (hex) over the bytes of a file of vectors.
 

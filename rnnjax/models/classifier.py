@@ -87,5 +87,9 @@ def best_classes(
     config: Any, info: Mapping[str, Any], vocabulary: Any, logits: Float[np.ndarray, "B C"], batch: Mapping[str, Any]
 ) -> list[tuple[str, float]]:
     """The name of each row's most probable class, and its probability (`task.Prediction`)."""
-    rows = np.asarray(probabilities(jnp.asarray(logits)))
-    return [(info["classes"][row.argmax()], float(row.max())) for row in rows]
+    return most_probable(info["classes"], np.asarray(probabilities(jnp.asarray(logits))))
+
+
+def most_probable(classes: Sequence[str], rows: Float[np.ndarray, "B C"]) -> list[tuple[str, float]]:
+    """The name of the most probable class in each row of probabilities, and its probability."""
+    return [(classes[row.argmax()], float(row.max())) for row in rows]

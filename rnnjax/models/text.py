@@ -32,7 +32,7 @@ class TextOptions:
 
 
 class TextClassifier(TextOptions, nn.Module):
-    """What these classifiers share: their word vectors.
+    """What these classifiers share: word vectors, the call, and the output layer; `read` is a subclass's own.
 
     Two classes have one logit (of the second class), as with a sigmoid output; more have a logit each.
     """
@@ -45,6 +45,32 @@ class TextClassifier(TextOptions, nn.Module):
     def num_logits(self) -> int:
         """1 for two classes, otherwise one a class."""
         return 1 if self.num_classes == 2 else self.num_classes
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        *,
+        lengths: Int[Array, "B"] | None = None,
+        deterministic: bool = True,
+        vectors: Float[Array, "B T E"] | None = None,
+    ) -> Float[Array, "B C"]:
+        """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
+        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
+        x = drop(self.read(x, tokens, lengths, deterministic), self.output_dropout_rate, deterministic, "dropout")
+        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
+        return logits
+
+    @nn.nowrap
+    def read(
+        self,
+        x: Float[Array, "B T E"],
+        tokens: Int[Array, "B T"],
+        lengths: Int[Array, "B"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B H"]:
+        """One vector of a text, from the vectors of its tokens."""
+        raise NotImplementedError
 
     @nn.nowrap
     def embed(
@@ -73,24 +99,19 @@ class ConvolutionalClassifier(TextClassifier):
     kernel_size: int = 3
     hidden_size: int = 250
 
-    @nn.compact
-    def __call__(
+    @nn.nowrap
+    def read(
         self,
+        x: Float[Array, "B T E"],
         tokens: Int[Array, "B T"],
-        *,
-        lengths: Int[Array, "B"] | None = None,
-        deterministic: bool = True,
-        vectors: Float[Array, "B T E"] | None = None,
-    ) -> Float[Array, "B C"]:
-        """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
-        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
+        lengths: Int[Array, "B"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B H"]:
+        """The hidden layer's outputs."""
         convolution = Convolution(self.filters, self.kernel_size, matmul_dtype=self.matmul_dtype, name="convolution")
         x = convolution(x, lengths=lengths)  # [B, K, F]
         x = MaxPooling(name="pooled")(x, lengths=num_windows(lengths, self.kernel_size))  # [B, F]
-        x = nn.relu(dense(self.hidden_size, "hidden", self.matmul_dtype)(x))  # [B, H]
-        x = drop(x, self.output_dropout_rate, deterministic, "dropout")
-        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
-        return logits
+        return nn.relu(dense(self.hidden_size, "hidden", self.matmul_dtype)(x))
 
 
 class ConvolutionalRecurrentClassifier(TextClassifier):
@@ -105,17 +126,15 @@ class ConvolutionalRecurrentClassifier(TextClassifier):
     pool_size: int = 4
     """Windows in a block."""
 
-    @nn.compact
-    def __call__(
+    @nn.nowrap
+    def read(
         self,
+        x: Float[Array, "B T E"],
         tokens: Int[Array, "B T"],
-        *,
-        lengths: Int[Array, "B"] | None = None,
-        deterministic: bool = True,
-        vectors: Float[Array, "B T E"] | None = None,
-    ) -> Float[Array, "B C"]:
-        """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
-        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
+        lengths: Int[Array, "B"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B H"]:
+        """The encoder's last output, or what is pooled."""
         convolution = Convolution(self.filters, self.kernel_size, matmul_dtype=self.matmul_dtype, name="convolution")
         x = convolution(x, lengths=lengths)  # [B, K, F]
         lengths = num_windows(lengths, self.kernel_size)
@@ -125,29 +144,22 @@ class ConvolutionalRecurrentClassifier(TextClassifier):
         x = encoder(x, lengths=lengths)  # [B, H], or [B, K', H] to be pooled
         if self.pooling is not None:
             x = self.pooling.clone(parent=self, name="pooled")(x, lengths=lengths)  # [B, H]
-        x = drop(x, self.output_dropout_rate, deterministic, "dropout")
-        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
-        return logits
+        return x
 
 
 class FastTextClassifier(TextClassifier):
     """The mean of the vectors of a text's words, and of its bigrams where its ids have some (Joulin et al. 2016)."""
 
-    @nn.compact
-    def __call__(
+    @nn.nowrap
+    def read(
         self,
+        x: Float[Array, "B T E"],
         tokens: Int[Array, "B T"],
-        *,
-        lengths: Int[Array, "B"] | None = None,
-        deterministic: bool = True,
-        vectors: Float[Array, "B T E"] | None = None,
-    ) -> Float[Array, "B C"]:
-        """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
-        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
-        x = MeanPooling(name="pooled")(x, lengths=lengths)  # [B, E]
-        x = drop(x, self.output_dropout_rate, deterministic, "dropout")
-        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
-        return logits
+        lengths: Int[Array, "B"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B H"]:
+        """The mean vector."""
+        return MeanPooling(name="pooled")(x, lengths=lengths)
 
 
 class RecurrentBagClassifier(TextClassifier):
@@ -165,17 +177,15 @@ class RecurrentBagClassifier(TextClassifier):
     max_length: int
     """The most words of a text."""
 
-    @nn.compact
-    def __call__(
+    @nn.nowrap
+    def read(
         self,
+        x: Float[Array, "B T E"],
         tokens: Int[Array, "B T"],
-        *,
-        lengths: Int[Array, "B"] | None = None,
-        deterministic: bool = True,
-        vectors: Float[Array, "B T E"] | None = None,
-    ) -> Float[Array, "B C"]:
-        """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
-        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
+        lengths: Int[Array, "B"] | None,
+        deterministic: bool,
+    ) -> Float[Array, "B H"]:
+        """What the recurrent layers say, and the mean vector."""
         is_word = tokens < self.num_words  # [B, T]
         if lengths is not None:
             is_word = is_word & mask_from_lengths(lengths, tokens.shape[1])
@@ -185,9 +195,7 @@ class RecurrentBagClassifier(TextClassifier):
         if self.pooling is not None:
             read = self.pooling.clone(parent=self, name="pooled")(read, lengths=num_words)  # [B, H]
         bag = MeanPooling(name="bag")(x, lengths=lengths)  # [B, E]
-        x = drop(jnp.concatenate([read, bag], axis=1), self.output_dropout_rate, deterministic, "dropout")
-        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
-        return logits
+        return jnp.concatenate([read, bag], axis=1)
 
 
 def drop(x: Array, rate: float, deterministic: bool, name: str) -> Array:

@@ -16,15 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Float
-
 from rnnjax import losses
 from rnnjax.data import authors
 from rnnjax.errors import InputError
 from rnnjax.models.authorship import AuthorClassifier
-from rnnjax.models.classifier import probabilities
+from rnnjax.models.classifier import best_classes, probabilities
 from rnnjax.task import (
     Batch,
     Bounds,
@@ -89,10 +85,7 @@ def load(config: Config) -> Splits:
     else:
         name, texts = config.dataset, authors.read_authors(Path(config.dataset))
     parts = authors.divide(texts, config.passage)
-    num_words = (config.passage + 1) // 2  # of one letter each
-    sources = {
-        split: authors.PassageSource(part, config.buckets, config.passage, num_words) for split, part in parts.items()
-    }
+    sources = {split: authors.PassageSource(part, config.buckets, config.passage) for split, part in parts.items()}
     info = {"classes": list(texts), "passage": config.passage}
     log.info(
         "%s: %s authors; %s training, %s validation, %s test passages",
@@ -113,28 +106,20 @@ def build(config: Config, info: Mapping[str, Any]) -> AuthorClassifier:
         config.dropout,
         config.gram_dropout,
         config.linear_scale,
-        (config.passage + 1) // 2,
+        authors.most_words(config.passage),
         config.matmul_dtype,
     )
 
 
 def example(info: Mapping[str, Any]) -> Batch:
     """A passage, for the shapes of the parameters."""
-    return authors.encode(["a"], 2, info["passage"] + 2, (info["passage"] + 1) // 2)
+    return authors.encode_passages(["a"], 2, info["passage"])
 
 
 def encode_texts(config: Config, info: Mapping[str, Any], vocabulary: None, texts: Sequence[str]) -> Batch:
     """The first passage of each text, as long as those to train on."""
     first = [(authors.cut(text, config.passage) or [""])[0] for text in texts]
-    return authors.encode(first, config.buckets, config.passage + 2, (config.passage + 1) // 2)
-
-
-def most_probable(
-    config: Config, info: Mapping[str, Any], vocabulary: None, logits: Float[np.ndarray, "B C"], batch: Batch
-) -> list[tuple[str, float]]:
-    """The most probable author of each text, and the probability."""
-    rows = np.asarray(probabilities(jnp.asarray(logits)))
-    return [(info["classes"][row.argmax()], float(row.max())) for row in rows]
+    return authors.encode_passages(first, config.buckets, config.passage)
 
 
 TASK = Task(
@@ -148,5 +133,5 @@ TASK = Task(
     presets={"long": {"passage": 500}},
     frozen=lambda config: ("idf",),
     probabilities=probabilities,
-    prediction=Prediction(encode_texts, most_probable),
+    prediction=Prediction(encode_texts, best_classes),
 )

@@ -22,13 +22,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import scipy.special
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from rnnjax import losses
 from rnnjax.data import babi, tfds
 from rnnjax.data.babi import Question
 from rnnjax.data.batching import Examples, holdout, split_indices
@@ -36,7 +35,7 @@ from rnnjax.data.vocabulary import SplitTexts, WordVocabulary
 from rnnjax.errors import InputError
 from rnnjax.layers.embedding import centred_uniform
 from rnnjax.layers.recurrent import BY_CELL
-from rnnjax.metrics import Sums, masked_sum
+from rnnjax.models.classifier import most_probable
 from rnnjax.models.memory_network import MemoryNetwork, WordMatchNetwork
 from rnnjax.models.story_reader import StoryReader
 from rnnjax.task import (
@@ -290,14 +289,6 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     return StoryReader(*sizes, *layers, config.merge, config.readings, by_sentence, **options)
 
 
-def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
-    """Cross-entropy and accuracy of the answers."""
-    labels, weight = jnp.asarray(batch["labels"]), jnp.asarray(batch["weight"])
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    is_right = logits.argmax(axis=1) == labels
-    return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(is_right.astype(losses.dtype), weight)}
-
-
 def example(info: Mapping[str, Any]) -> Batch:
     """One empty story and question."""
     return {
@@ -349,8 +340,7 @@ def answers(
     config: Config, info: Mapping[str, Any], vocabulary: WordVocabulary, logits: Float[np.ndarray, "B C"], batch: Batch
 ) -> list[tuple[str, float]]:
     """The most probable answer to each question, and its probability."""
-    rows = scipy.special.softmax(logits, axis=-1)
-    return [(info["classes"][row.argmax()], float(row.max())) for row in rows]
+    return most_probable(info["classes"], scipy.special.softmax(logits, axis=-1))
 
 
 def pictures(config: Config, splits: Splits, model: nn.Module, params: Any) -> "dict[str, Figure]":
@@ -443,7 +433,7 @@ TASK = Task(
     Config,
     load,
     build,
-    loss,
+    losses.cross_entropy,
     arguments=("question",),
     example=example,
     presets={"rnn-keras": RNN_KERAS, "rnn-keras-later": RNN_KERAS_LATER, "memnn-keras": MEMNN_KERAS},

@@ -14,8 +14,7 @@ import dataclasses
 import hashlib
 import itertools
 import logging
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +28,7 @@ from rnnjax.data.batching import Batches, Streams
 from rnnjax.data.vocabulary import CharacterVocabulary, TextVocabulary, split_text
 from rnnjax.errors import InputError
 from rnnjax.layers.combinators import Stack
-from rnnjax.layers.recurrent import BY_CELL, MinGRU, MinLSTM, RecurrentLayer
+from rnnjax.layers.recurrent import BY_CELL
 from rnnjax.metrics import Sums, masked_sum, per_token
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import (
@@ -49,8 +48,8 @@ from rnnjax.task import (
 
 log = logging.getLogger("rnnjax")
 
-PARALLEL: dict[str, Callable[..., RecurrentLayer]] = {"mingru": MinGRU, "minlstm": MinLSTM}
-"""What `--cell` names besides those of `BY_CELL`."""
+PARALLEL = ("mingru", "minlstm")
+"""Cells that have no recurrent connections."""
 WORD_EMBEDDING = 128
 WARMUP = 256
 """Characters that an evaluation stream reads before those that count."""
@@ -59,16 +58,11 @@ SHORTEST_TEXT = 30
 """Characters, of which validation and test get three each."""
 
 
-def keep(downloaded: Path, folder: Path) -> None:
-    """Unpack what is no archive: the text itself."""
-    shutil.copyfile(downloaded, folder / "nietzsche.txt")
-
-
 NIETZSCHE = archives.Archive(
     "nietzsche",
     "https://s3.amazonaws.com/text-datasets/nietzsche.txt",
     {"nietzsche.txt": "23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647"},
-    keep,
+    archives.unpack_file,
 )
 """Beyond Good and Evil, translated by Helen Zimmern, as Keras's example `lstm_text_generation` reads it."""
 PUBLISHED_AS = {"shakespeare": "tiny_shakespeare", "nietzsche": "nietzsche"}
@@ -231,7 +225,7 @@ class HalvedPart(Part):
 
 def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     """The language model of these settings."""
-    layer = {**BY_CELL, **PARALLEL}[config.cell]
+    layer = BY_CELL[config.cell]
     recurrent = config.recurrent_dropout
     if recurrent == "auto":
         recurrent = 0.0 if config.cell in PARALLEL else 0.1

@@ -18,18 +18,17 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from rnnjax import losses
 from rnnjax.data import builtin, cache, files, tfds
 from rnnjax.data.batching import Examples, holdout, split_indices
-from rnnjax.data.vectors import WordVectors, fingerprint_vectors, read_vectors
+from rnnjax.data.vectors import WordVectors, check_width, fingerprint_vectors, read_vectors
 from rnnjax.data.vocabulary import PAD_ID, SplitTexts, WordVocabulary, percentile_length
 from rnnjax.errors import InputError
 from rnnjax.layers.combinators import Bidirectional, Stack
 from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Pooling
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
-from rnnjax.metrics import Sums
 from rnnjax.models.classifier import Classifier, best_classes, encode_texts, probabilities
 from rnnjax.models.text import (
     ConvolutionalClassifier,
@@ -39,7 +38,6 @@ from rnnjax.models.text import (
 )
 from rnnjax.task import (
     LARGEST_AXIS,
-    Batch,
     Bounds,
     Count,
     NotNegative,
@@ -239,10 +237,7 @@ def load_vectors(
     fields = cache.cached_arrays(key, lambda: dataclasses.asdict(read_vectors(path, vocabulary.words, config.seed)))
     vectors = WordVectors(**fields)
     width = vectors.table.shape[1]
-    if config.embedding not in ("auto", width):
-        raise InputError(
-            f"--embedding: expected {width}, the width of the vectors in {path}; got {config.embedding}. Leave it out."
-        )
+    check_width(config.embedding, width, path)
     counts = np.bincount(inputs[inputs != PAD_ID], minlength=len(vocabulary))
     log.info(
         "%s: vectors of width %s for %.1f %% of the vocabulary, %.1f %% of the words to train on",
@@ -408,11 +403,6 @@ def frozen(config: Config) -> tuple[str, ...]:
     return (VECTORS,) if config.freeze_vectors else ()
 
 
-def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
-    """Cross-entropy and accuracy."""
-    return losses.classification(logits, batch)
-
-
 TUTORIAL = {
     "batch_size": 128,
     "learning_rate": 1e-3,
@@ -498,7 +488,7 @@ TASK = Task(
     Config,
     load,
     build,
-    loss,
+    losses.classification,
     presets=PRESETS,
     frozen=frozen,
     probabilities=probabilities,

@@ -24,19 +24,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
+from rnnjax import losses
 from rnnjax.cells.lstm import remembering_bias
 from rnnjax.data import cache, images, tfds
 from rnnjax.data.batching import Examples, holdout, split_indices
 from rnnjax.data.images import SIDE
 from rnnjax.errors import InputError
 from rnnjax.layers.recurrent import GRU, IRNN, LSTM
-from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.classifier import best_classes
 from rnnjax.models.images import (
     ConvolutionalClassifier,
@@ -270,14 +268,6 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
     return PixelClassifier(count, layers[config.model](units, **options), pixels, step, dtype)
 
 
-def loss(logits: Float[Array, "B C"], batch: Batch) -> Sums:
-    """Cross-entropy and accuracy."""
-    labels, weight = jnp.asarray(batch["labels"]), jnp.asarray(batch["weight"])
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    correct = (logits.argmax(axis=1) == labels).astype(losses.dtype)
-    return {"loss": masked_sum(losses, weight), "accuracy": masked_sum(correct, weight)}
-
-
 def one_image(info: Mapping[str, Any]) -> Batch:
     """A black image, from which a model without data learns the shapes of its parameters."""
     return {"inputs": np.zeros((1, SIDE, SIDE), np.uint8)}
@@ -374,7 +364,7 @@ TASK = Task(
     Config,
     load,
     build,
-    loss,
+    losses.cross_entropy,
     arguments=(),
     example=one_image,
     presets=PRESETS,

@@ -28,7 +28,7 @@ from rnnjax.data.batching import holdout, split_indices
 from rnnjax.data.grammar import tagged_sentences
 from rnnjax.data.sentences import CASES, LONGEST_WORD, Sentences, case, likely_widths, plain, spelling
 from rnnjax.data.tfds import NetworkUnavailable
-from rnnjax.data.vectors import fingerprint_vectors, read_vectors
+from rnnjax.data.vectors import check_width, fingerprint_vectors, read_vectors
 from rnnjax.data.vocabulary import UNKNOWN_ID, TokenVocabulary
 from rnnjax.errors import InputError
 from rnnjax.kernels.sequence import mask_from_lengths
@@ -177,11 +177,7 @@ def load(config: Config) -> Splits:
         fingerprint = f"{fingerprint} {fingerprint_vectors(config.vectors)}"
         found = read_vectors(config.vectors, vocabulary.words, config.seed)
         info["embedding"], initial[VECTORS] = found.table.shape[1], found.table
-        if config.embedding not in ("auto", info["embedding"]):
-            raise InputError(
-                f"--embedding: expected {info['embedding']}, the width of the vectors in {config.vectors}; got "
-                f"{config.embedding}. Leave it out."
-            )
+        check_width(config.embedding, info["embedding"], config.vectors)
         log.info("%s: vectors for %.1f %% of the words", config.vectors, 100 * found.share_of_words)
     train, validation, test = (sources.get(part) for part in ("train", "validation", "test"))
     assert train is not None
@@ -225,8 +221,9 @@ def which_labels(config: Config, name: str, sentences: list[list[tagged.Row]]) -
             f"--labels chunks: expected tags O, B-... and I-... in the last column of {name}; got {other[-1]!r} of "
             f"{other[0]!r}. Take --labels pos, or other data."
         )
-    labels: Literal["chunks", "pos"] = "chunks" if config.labels == "auto" and other is None else "pos"
-    labels = labels if config.labels == "auto" else config.labels
+    labels = config.labels
+    if labels == "auto":
+        labels = "chunks" if other is None else "pos"
     if config.pos_features and (labels == "pos" or len(sentences[0][0]) < 3):
         raise InputError(
             f"--pos-features: expected chunks to learn and parts of speech beside them; {name} has "

@@ -95,6 +95,8 @@ class Run:
         self.saved_step = -1
         self.early_stopping = EarlyStopping(patience(config, self.steps_per_epoch), config.maximises, config.min_change)
         first = splits.train.training_epoch(config.seed, 1, config.batch_size)[0]
+        # Without lengths: a model has all its parameters without them, and its summary shows whole sequences.
+        keywords = {name: value for name, value in task.keywords(first).items() if name != "lengths"}
         self.state: TrainState = initial_train_state(
             self.model,
             config,
@@ -103,13 +105,12 @@ class Run:
             task.stateful,
             self.devices,
             splits.initial,
-            {name: value for name, value in task.keywords(first).items() if name != "lengths"},
+            keywords,
         )
         self.check_monitor(first)
         self.best = _copy(self.state.evaluated())
         self.inputs, self.keywords = jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
-            (first["inputs"], {name: value for name, value in task.keywords(first).items() if name != "lengths"}),
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (first["inputs"], keywords)
         )
         self.num_streams = len(first["inputs"])
         self.diagnosis = Diagnosis(self.model, task, first, folder, self.devices) if config.diagnose else None

@@ -72,7 +72,7 @@ def test_inverse_frequency_is_that_of_scikit_learn():
 
 def test_training_passages_are_cut_anew_and_stay_within_their_author():
     parts = authors.divide(TEXTS, 50)
-    source = authors.PassageSource(parts["train"], 64, 50, 25)
+    source = authors.PassageSource(parts["train"], 64, 50)
     first, again, other = ([batch["inputs"] for batch in source.training_epoch(0, epoch, 16)] for epoch in (1, 1, 2))
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(again))
     assert np.any(np.concatenate(first) != np.concatenate(other))

@@ -13,10 +13,11 @@ import optax
 import pytest
 
 import rnnjax
+from rnnjax.losses import classification
 from rnnjax.models.classifier import Classifier, probabilities
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import Task, TrainConfig
-from rnnjax.tasks import char, imdb
+from rnnjax.tasks import char
 from rnnjax.training import checkpoint
 from rnnjax.training.devices import Devices
 from rnnjax.training.signals import Stopped
@@ -67,7 +68,7 @@ def test_loss_and_gradients_of_a_classifier(encoder, num_rows, num_devices):
         "weight": (np.arange(num_rows) < 7).astype(np.float32),
     }
     model = Classifier(9, 2, 4, CLASSIFIERS[encoder])
-    task = Task("test", TrainConfig, None, None, imdb.loss, probabilities=probabilities)
+    task = Task("test", TrainConfig, None, None, classification, probabilities=probabilities)
     results = {}
     for devices in (one, several):
         state = initial_train_state(model, TrainConfig(), GRADIENTS, batch, False, devices)
@@ -123,7 +124,7 @@ def test_devices_tell_each_other_sums_alone(matmul_dtype):
     layer = rnnjax.GRU(3, dropout_rate=0.3, recurrent_dropout_rate=0.3, matmul_dtype=matmul_dtype)
     model = Classifier(9, 2, 4, rnnjax.Stack([rnnjax.Bidirectional(layer), layer.clone(return_sequences=False)]))
     state = initial_train_state(model, TrainConfig(), GRADIENTS, batch, False, devices)
-    task = Task("test", TrainConfig, None, None, imdb.loss)
+    task = Task("test", TrainConfig, None, None, classification)
     step = make_train_step(model, task, TrainConfig(), GRADIENTS, devices)
     program = step.lower(state, devices.divide_batch(batch), dropout_key(0)).compile().as_text()
     exchanges = re.findall(r"= .*? (all-\w+|collective-\w+|reduce-scatter)(?:-start)?\(", program)

@@ -6,15 +6,15 @@ import optax
 import pytest
 
 import rnnjax
+from rnnjax.losses import classification
 from rnnjax.models.classifier import Classifier
 from rnnjax.task import Task, TrainConfig
-from rnnjax.tasks import imdb
 from rnnjax.training.named import keep, start_from, train_all_but
 from rnnjax.training.optimizer import make_optimizer
 from rnnjax.training.step import dropout_key, initial_train_state, make_train_step
 
 NAMES = ("embedding/embedding",)
-TASK = Task("test", TrainConfig, None, None, imdb.loss, frozen=lambda config: NAMES)
+TASK = Task("test", TrainConfig, None, None, classification, frozen=lambda config: NAMES)
 TABLE = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
 TABLE[0] = -0.0  # which an update of +0 would make +0
 

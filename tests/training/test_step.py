@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import rnnjax
+from rnnjax.losses import classification
 from rnnjax.models.classifier import Classifier
 from rnnjax.models.language_model import LanguageModel
 from rnnjax.task import Task, TrainConfig
-from rnnjax.tasks import char, imdb
+from rnnjax.tasks import char
 from rnnjax.training.optimizer import make_optimizer
 from rnnjax.training.step import (
     dropout_key,
@@ -86,7 +87,7 @@ def test_steps_equal_plain_jax(settings):
     config = TrainConfig(seed=3, learning_rate=0.01, **settings)
     model = classifier()
     optimizer = make_optimizer(config, NUM_STEPS)
-    task = Task("test", TrainConfig, None, None, imdb.loss)
+    task = Task("test", TrainConfig, None, None, classification)
     step = make_train_step(model, task, config, optimizer)
     batches = list(classifier_batches())
     state = initial_train_state(model, config, optimizer, batches[0], stateful=False)
@@ -126,7 +127,7 @@ def test_state_is_donated_and_not_used_again():
     config = TrainConfig(ema_decay=0.5)
     model, optimizer = classifier(), make_optimizer(TrainConfig(), 5)
     batches = list(classifier_batches())
-    step = make_train_step(model, Task("test", TrainConfig, None, None, imdb.loss), config, optimizer)
+    step = make_train_step(model, Task("test", TrainConfig, None, None, classification), config, optimizer)
     state = initial_train_state(model, config, optimizer, batches[0], stateful=False)
     after, _ = step(state, batches[0], dropout_key(0))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
@@ -174,7 +175,7 @@ def test_language_model_carries_its_state_from_batch_to_batch():
 def test_a_batch_that_counts_nothing_changes_nothing_to_nan():
     config, batches = TrainConfig(), list(classifier_batches())
     optimizer = make_optimizer(config, 5)
-    step = make_train_step(classifier(), Task("test", TrainConfig, None, None, imdb.loss), config, optimizer)
+    step = make_train_step(classifier(), Task("test", TrainConfig, None, None, classification), config, optimizer)
     state = initial_train_state(classifier(), config, optimizer, batches[0], stateful=False)
     before = copied(state.params)
     state, sums = step(state, {**batches[0], "weight": np.zeros(6, np.float32)}, dropout_key(0))
