@@ -245,7 +245,8 @@ def parse(text: str, where: str) -> list[Question]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
-        found = re.fullmatch(r"\s*(\d+)\s+(\S[^\t]*)(?:\t([^\t]*)(?:\t([\d\s]*))?)?", line)
+        # Numbers of up to nine digits: Python refuses to read one of thousands.
+        found = re.fullmatch(r"\s*(\d{1,9})\s+(\S[^\t]*)(?:\t([^\t]*)(?:\t((?:\s*\b\d{1,9}\b)*\s*))?)?", line)
         if found is None:
             raise InputError(
                 f"{where}, line {number}: expected a number and a sentence, or a number, a question, a tab, its answer "

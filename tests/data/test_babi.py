@@ -180,3 +180,10 @@ def test_who_went_last_to_which_place():
         (last,) = [sentence for sentence in question.story if sentence.startswith(person)][-1:]
         assert last.rstrip(".").split()[-1] == question.answer
         assert question.story[question.facts[0]] == last
+
+
+@pytest.mark.parametrize("line", ["{} Where is Mary?\thall", "2 Where is Mary?\thall\t{}"])
+def test_a_number_too_long_to_be_one_is_refused(line):
+    text = "1 Mary moved to the hall.\n" + line.format("9" * 5000)
+    with pytest.raises(InputError, match="line 2: expected a number and a sentence"):
+        babi.parse(text, "stories.txt")
