@@ -80,18 +80,26 @@ class Streams:
         targets   int32 [B, T]    the token after each
         weight    float32 [B, T]  1 where the target counts, else 0 (warm-up, padding at a row's end)
         position  int32 [B, T]    place of the target in the text, 0 where weight is 0
+        restart   bool [B]        in training with a `restart_rate`, whether the row starts from the initial state again
 
     B is the batch size, or less where the text is so short that rows would not fill a window (`num_streams`). Every row
     of a pass starts from the initial state.
     """
 
-    def __init__(self, tokens: Int[np.ndarray, " N"], window: int, context: Int[np.ndarray, " M"] | None = None):
+    def __init__(
+        self,
+        tokens: Int[np.ndarray, " N"],
+        window: int,
+        context: Int[np.ndarray, " M"] | None = None,
+        restart_rate: float = 0.0,
+    ):
         """Take a text and the window T.
 
         Args:
             tokens: the text.
             window: T, the steps of one batch.
             context: tokens that stand before the text; an evaluation reads them first, and never counts them.
+            restart_rate: share of the rows of a training batch that start again from the initial state.
 
         Raises:
             InputError: there is nothing to predict: the text is empty, or of one token with none before it.
@@ -107,6 +115,7 @@ class Streams:
         self.tokens = np.asarray(tokens, np.int32)
         self.window = window
         self.context = np.asarray(context, np.int32)
+        self.restart_rate = restart_rate
 
     def num_streams(self, batch_size: int) -> int:
         """Rows B of this text's batches: `batch_size`, or less where the rows would be shorter than a window."""
@@ -127,7 +136,10 @@ class Streams:
             inside = places < bounds[1:, None]
             places = (places + opened_at) % count
             # For the target 0, place -1 is the last token: the ring.
-            return _window(self.tokens, places, inside, inside & (places > 0), origin=0)
+            batch = _window(self.tokens, places, inside, inside & (places > 0), origin=0)
+            if self.restart_rate > 0:
+                batch["restart"] = np.random.default_rng([seed, epoch, i]).random(len(places)) < self.restart_rate
+            return batch
 
         return Batches(self._num_windows(bounds[1:] - bounds[:-1]), make)
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from rnnjax.cells.base import Initializer
 from rnnjax.kernels.sequence import mask_from_lengths
 from rnnjax.layers.convolution import Convolution, largest_of_blocks, num_blocks, num_windows
-from rnnjax.layers.embedding import Embedding
+from rnnjax.layers.embedding import Embedding, centred_uniform
 from rnnjax.layers.pooling import MaxPooling, MeanPooling, Pooling
 from rnnjax.models.output import dense, output_layer
+
+FIRST_WEIGHT = 0.4
+"""Of the log-count ratios, before training."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -56,10 +60,10 @@ class TextClassifier(TextOptions, nn.Module):
         vectors: Float[Array, "B T E"] | None = None,
     ) -> Float[Array, "B C"]:
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
-        x = self.embed(tokens, vectors, deterministic)  # [B, T, E]
-        x = drop(self.read(x, tokens, lengths, deterministic), self.output_dropout_rate, deterministic, "dropout")
-        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
-        return logits
+        if vectors is None:
+            vectors = self.table(self.embedding_size)(tokens, deterministic=deterministic)
+        x = drop(vectors, self.dropout_rate, deterministic, "embedding_dropout")  # [B, T, E]
+        return self.answer(self.read(x, tokens, lengths, deterministic), deterministic)
 
     @nn.nowrap
     def read(
@@ -73,20 +77,22 @@ class TextClassifier(TextOptions, nn.Module):
         raise NotImplementedError
 
     @nn.nowrap
-    def embed(
-        self, tokens: Int[Array, "B T"], vectors: Float[Array, "B T E"] | None, deterministic: bool
-    ) -> Float[Array, "B T E"]:
-        """Vectors of the tokens, or those given in their place, after dropout."""
-        if vectors is None:
-            table = Embedding(
-                self.vocabulary_size,
-                self.embedding_size,
-                word_dropout_rate=self.word_dropout_rate,
-                deterministic=deterministic,
-                name="embedding",
-            )
-            vectors = table(tokens)
-        return drop(vectors, self.dropout_rate, deterministic, "embedding_dropout")
+    def table(self, width: int, start: Initializer = centred_uniform) -> Embedding:
+        """The word vectors."""
+        return Embedding(
+            self.vocabulary_size,
+            width,
+            embedding_init=start,
+            word_dropout_rate=self.word_dropout_rate,
+            name="embedding",
+        )
+
+    @nn.nowrap
+    def answer(self, x: Float[Array, "B H"], deterministic: bool) -> Float[Array, "B C"]:
+        """Logits of what was read."""
+        x = drop(x, self.output_dropout_rate, deterministic, "dropout")
+        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
+        return logits
 
 
 class ConvolutionalClassifier(TextClassifier):
@@ -163,9 +169,13 @@ class FastTextClassifier(TextClassifier):
 
 
 class RecurrentBagClassifier(TextClassifier):
-    """Recurrent layers over a text's words, and beside them the mean of the vectors of its words and bigrams.
+    """Recurrent layers over a text's words, and beside them bags of its words and bigrams.
 
-    The output layer reads both: what the order of the whole text says, and which pairs of words stand in it anywhere.
+    The output layer reads what the recurrent layers say of the order of the whole text, and the mean of all vectors.
+    To its logits is added what each id v that occurs says of a class c, r_vc w_vc / 10: r are the log-count ratios of
+    the training texts (`log_count_ratios`), a parameter that starts at zero, to be set from the data and left as it is;
+    w the last columns of the word vectors, one a logit, which nothing else reads, and which start at 0.4. So the model
+    begins as naive Bayes, and learns what to trust (Wang and Manning 2012).
     """
 
     encoder: nn.Module
@@ -176,6 +186,32 @@ class RecurrentBagClassifier(TextClassifier):
     """Ids from here on are bigrams, which stand after the words (`WordVocabulary.encode`)."""
     max_length: int
     """The most words of a text."""
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        *,
+        lengths: Int[Array, "B"] | None = None,
+        deterministic: bool = True,
+        vectors: Float[Array, "B T E"] | None = None,
+    ) -> Float[Array, "B C"]:
+        """As of every `TextClassifier`, with vectors of `embedding_size` and one more value a logit."""
+        ratios = self.param("ratios", nn.initializers.zeros, (self.vocabulary_size, self.num_logits))
+        if vectors is None:
+            vectors = self.table(self.embedding_size + self.num_logits, self.start_weights)(
+                tokens, deterministic=deterministic
+            )
+        x, weights = jnp.split(vectors, [self.embedding_size], axis=-1)  # [B, T, E], [B, T, C]
+        x = drop(x, self.dropout_rate, deterministic, "embedding_dropout")
+        first = is_first(tokens, lengths)[..., None]  # [B, T, 1]
+        evidence = jnp.where(first, weights * ratios[tokens], 0).sum(axis=1)  # [B, C]
+        return self.answer(self.read(x, tokens, lengths, deterministic), deterministic) + evidence / 10
+
+    @nn.nowrap
+    def start_weights(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Float[Array, "V E"]:
+        """Word vectors as they are elsewhere, and the weights in their last columns."""
+        return centred_uniform(key, shape, dtype).at[:, self.embedding_size :].set(FIRST_WEIGHT)
 
     @nn.nowrap
     def read(
@@ -196,6 +232,16 @@ class RecurrentBagClassifier(TextClassifier):
             read = self.pooling.clone(parent=self, name="pooled")(read, lengths=num_words)  # [B, H]
         bag = MeanPooling(name="bag")(x, lengths=lengths)  # [B, E]
         return jnp.concatenate([read, bag], axis=1)
+
+
+def is_first(tokens: Int[Array, "B T"], lengths: Int[Array, "B"] | None) -> Bool[Array, "B T"]:
+    """Whether each real token is the first of its id in its text."""
+    if lengths is not None:
+        tokens = jnp.where(mask_from_lengths(lengths, tokens.shape[1]), tokens, -1)
+    order = jnp.argsort(tokens, axis=1)  # stable
+    ranked = jnp.take_along_axis(tokens, order, axis=1)
+    is_new = jnp.diff(ranked, axis=1, prepend=-1) > 0
+    return jnp.put_along_axis(jnp.zeros_like(is_new), order, is_new, axis=1, inplace=False)
 
 
 def drop(x: Array, rate: float, deterministic: bool, name: str) -> Array:

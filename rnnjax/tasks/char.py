@@ -99,6 +99,9 @@ class Config(TrainConfig):
     """Width of the vectors of characters or words; 0 feeds them one-hot; auto: 0 for characters, 128 for words."""
     window: Size = 64
     """Steps through which gradients flow back (truncated back-propagation); the state is carried on."""
+    restart: Rate = 0.01
+    """Share of the streams that start again from the empty state at a window, as evaluation and generation do. A model
+    that only ever carries its state on may never find into a text that it begins in the middle."""
     dropout: Rate = 0.2
     """Share of the inputs of each layer but the first, and of the last layer's outputs, dropped."""
     recurrent_dropout: Rate | Literal["auto"] = "auto"
@@ -141,7 +144,7 @@ def load(config: Config) -> Splits:
         vocabulary = TextVocabulary.train(pieces[: cuts[1]], config.vocab_size)
         tokens = vocabulary.ids(pieces)
     train, *held_out = (
-        kind(tokens[start:end], config.window, tokens[max(0, start - WARMUP) : start])
+        kind(tokens[start:end], config.window, tokens[max(0, start - WARMUP) : start], config.restart)
         for start, end in itertools.pairwise(cuts)
     )
     info = {"vocabulary_size": len(vocabulary), "first": int(tokens[0])}
@@ -263,8 +266,16 @@ def last_half_as_test(validation: Sequence[Mapping[str, float]]) -> dict[str, fl
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"units": 128, "dropout": 0.0, "recurrent_dropout": 0.0, "learning_rate": 0.015, "epochs": 1},
-    "large": {"units": 512, "layers": 2, "dropout": 0.5, "learning_rate": 2e-3, "epochs": 14},
+    "quick": {
+        "units": 128,
+        "dropout": 0.0,
+        "recurrent_dropout": 0.0,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "clip_norm": 0.3,
+        "epochs": 1,
+    },
+    "large": {"units": 512, "layers": 2, "dropout": 0.5, "learning_rate": 2e-3, "epochs": 14, "restart": 0.0},
     "nietzsche": {"corpus": "nietzsche", "units": 512, "dropout": 0.35, "epochs": 16},
     # As Keras's example lstm_text_generation: lower-cased, LSTM 128, RMSprop 0.01, batches of 128, windows of 40. There
     # they overlap, 3 characters apart, and each has one target; here each character is a target once an epoch, with

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from rnnjax import losses
 from rnnjax.data import builtin, cache, files, tfds
 from rnnjax.data.batching import Examples, holdout, split_indices
+from rnnjax.data.naive_bayes import log_count_ratios
 from rnnjax.data.vectors import WordVectors, check_width, fingerprint_vectors, read_vectors
 from rnnjax.data.vocabulary import PAD_ID, SplitTexts, WordVocabulary, percentile_length
 from rnnjax.errors import InputError
@@ -31,6 +32,7 @@ from rnnjax.layers.pooling import AttentionPooling, MaxPooling, MeanPooling, Poo
 from rnnjax.layers.recurrent import GRU, LSTM, SimpleRNN
 from rnnjax.models.classifier import Classifier, best_classes, encode_texts, probabilities
 from rnnjax.models.text import (
+    FIRST_WEIGHT,
     ConvolutionalClassifier,
     ConvolutionalRecurrentClassifier,
     FastTextClassifier,
@@ -64,9 +66,11 @@ LAYERS: Mapping[str, Callable[..., nn.Module]] = {
 DEFAULT_EMBEDDING = 128
 VECTORS = "embedding/embedding"
 """Path of the word vectors among the parameters."""
+RATIOS = "ratios"
+"""Path of the log-count ratios among the parameters."""
 VALIDATION_SHARE = 0.2
 BUILTIN_EXAMPLES = 10_000
-ENCODING = 4
+ENCODING = 5
 """Raise when the same data and settings are to be encoded in another way, so that cached arrays are not used."""
 
 
@@ -101,7 +105,8 @@ class Config(TrainConfig):
     """Windows of the convolution of which cnn_lstm keeps the largest values."""
     ngrams: Annotated[int, Bounds(1, 2)] = 1
     """2: bigrams, pairs of neighbouring words, have vectors too. fasttext takes the mean over words and bigrams; with
-    single, stacked and bidirectional the output layer reads this mean beside what the recurrent layers say."""
+    single, stacked and bidirectional it stands beside the recurrent layers, with naive Bayes weights of words and
+    bigrams (`RecurrentBagClassifier`)."""
     bigrams: Size = 200_000
     """Most bigrams that have a vector, with --ngrams 2: the most frequent pairs of words of the vocabulary."""
     embedding: Size | Literal["auto"] = "auto"
@@ -204,12 +209,21 @@ def load(config: Config) -> Splits:
     )  # fmt: skip
     if config.ngrams == 2:
         log.info("%s bigrams", len(vocabulary) - vocabulary.num_words)
-    fingerprint, initial = corpus.fingerprint, {}
+    fingerprint, initial = corpus.fingerprint, {RATIOS: arrays["ratios"]} if has_bag(config) else {}
     if vectors_fingerprint is not None:
         table = load_vectors(config, vectors_fingerprint, vocabulary, train.arrays["inputs"])
-        info["embedding"], initial[VECTORS] = table.shape[1], table
+        info["embedding"] = table.shape[1]
+        if has_bag(config):
+            weights = np.full((len(table), arrays["ratios"].shape[1]), FIRST_WEIGHT, np.float32)
+            table = np.concatenate([table, weights], axis=1)
+        initial[VECTORS] = table
         fingerprint = hashlib.sha256(f"{fingerprint} {vectors_fingerprint}".encode()).hexdigest()
     return Splits(corpus.name, fingerprint, train, validation, source("test"), info, vocabulary, initial)
+
+
+def has_bag(config: Config) -> bool:
+    """Whether bags of words and bigrams stand beside recurrent layers."""
+    return config.ngrams == 2 and config.model != "fasttext"
 
 
 def num_bigrams(config: Config) -> int:
@@ -346,6 +360,9 @@ def encode(splits: LabelledSplits, config: Config) -> dict[str, np.ndarray]:
     for split in words:
         inputs, lengths = vocabulary.encode(words[split], max_length)  # no wider than the longest of these texts
         arrays |= {f"{split}_inputs": inputs, f"{split}_lengths": lengths, f"{split}_labels": splits.labels[split]}
+    if config.ngrams == 2:
+        inputs, lengths, labels = (arrays[f"train_{name}"] for name in ("inputs", "lengths", "labels"))
+        arrays["ratios"] = log_count_ratios(inputs, lengths, labels, len(vocabulary), len(splits.classes))
     return {**arrays, "max_length": np.asarray(max_length)}
 
 
@@ -368,7 +385,7 @@ def build(config: Config, info: Mapping[str, Any]) -> nn.Module:
         encoder, pooling = recurrent(config, dropout=0.0)
         return ConvolutionalRecurrentClassifier(*sizes, encoder, pooling, *filters, config.pool_size, **options)
     layers = recurrent(config, config.dropout)
-    if config.ngrams == 2:
+    if has_bag(config):
         return RecurrentBagClassifier(*sizes, *layers, info["num_words"], info["max_length"], **both)
     return Classifier(*sizes, *layers, **both)
 
@@ -399,8 +416,8 @@ def recurrent(config: Config, dropout: float) -> tuple[nn.Module, Pooling | None
 
 
 def frozen(config: Config) -> tuple[str, ...]:
-    """The word vectors, with `--freeze-vectors`."""
-    return (VECTORS,) if config.freeze_vectors else ()
+    """The log-count ratios, and the word vectors with `--freeze-vectors`."""
+    return (*([RATIOS] if has_bag(config) else []), *([VECTORS] if config.freeze_vectors else []))
 
 
 TUTORIAL = {

@@ -120,10 +120,21 @@ def dropout_key(seed: int) -> Array:
 
 
 def forward(task: Task, model: nn.Module, params: Any, batch: Any, carry: Any, **options: Any) -> tuple[Any, Any]:
-    """Run the model on a batch, from a carried state where there is one: (state, outputs)."""
+    """Run the model on a batch, from a carried state where there is one: (state, outputs).
+
+    Rows that the batch marks in `restart` [B] start from the initial state, whatever is carried.
+    """
     options |= task.keywords(batch)
     if carry is None:
         return None, model.apply({"params": params}, batch["inputs"], **options)
+    if "restart" in batch:
+        restart = jnp.asarray(batch["restart"])
+        initial = model.initial_state(len(restart))
+        carry = jax.tree.map(
+            lambda first, carried: jnp.where(restart.reshape(-1, *[1] * (carried.ndim - 1)), first, carried),
+            initial,
+            carry,
+        )
     return model.apply({"params": params}, batch["inputs"], initial_state=carry, return_state=True, **options)
 
 

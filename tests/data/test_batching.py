@@ -131,6 +131,23 @@ def test_streams_by_hand():
     }
 
 
+def test_streams_restart_now_and_then():
+    tokens = np.arange(4_000, dtype=np.int32)
+    plain, streams = Streams(tokens, 5), Streams(tokens, 5, restart_rate=0.1)
+    batches = streams.training_epoch(3, 1, 8)
+    restarts = np.array([batch["restart"] for batch in batches])  # [100, 8]
+    assert restarts.shape == (100, 8)
+    assert 0.06 < restarts.mean() < 0.14
+    assert len({tuple(row) for row in restarts.T.tolist()}) == 8  # each row by itself
+    for batch, other, again in zip(
+        batches, plain.training_epoch(3, 1, 8), streams.training_epoch(3, 1, 8), strict=True
+    ):
+        assert "restart" not in other
+        np.testing.assert_array_equal(batch["restart"], again["restart"])
+        np.testing.assert_array_equal(batch["inputs"], other["inputs"])
+    assert "restart" not in streams.evaluation(8)[0]
+
+
 def test_streams_order_depends_on_seed_and_epoch_alone():
     streams = Streams(np.arange(1000), 10)
 

@@ -105,21 +105,38 @@ def test_cnn_lstm_reads_the_largest_of_each_block():
     )
 
 
+@pytest.mark.parametrize("num_classes", [2, 3])
 @pytest.mark.parametrize("pooling", [None, rnnjax.MaxPooling()])
-def test_a_recurrent_layer_reads_words_and_a_bag_all(pooling):
+def test_a_recurrent_layer_reads_words_and_bags_all(pooling, num_classes):
     layer = rnnjax.GRU(4, return_sequences=pooling is not None)
-    model = RecurrentBagClassifier(*SIZES, layer, pooling, num_words=6, max_length=4)
-    tokens = np.array([[2, 3, 4, 5, 8, 7, 0], [3, 2, 6, 0, 0, 0, 0]], np.int32)  # ids from 6 on are bigrams
-    lengths = np.array([6, 3], np.int32)
+    model = RecurrentBagClassifier(V, num_classes, E, layer, pooling, num_words=6, max_length=4)
+    tokens = np.array([[2, 3, 2, 5, 8, 7, 8, 8], [3, 2, 6, 8, 8, 8, 8, 8]], np.int32)  # ids from 6 on are bigrams
+    lengths = np.array([7, 3], np.int32)
     params = started(model)
+    assert not params["ratios"].any()
+    params["ratios"] = np.random.default_rng(0).normal(size=params["ratios"].shape)
     logits = model.apply({"params": params}, tokens, lengths=lengths)
-    for row, (words, bigrams) in enumerate([([2, 3, 4, 5], [8, 7]), ([3, 2], [6])]):
-        x = np.asarray(table(params))[words]
+    for row, (words, bigrams) in enumerate([([2, 3, 2, 5], [8, 7, 8]), ([3, 2], [6])]):
+        vectors, weights = np.split(np.asarray(table(params), np.float64), [E], axis=1)
+        x = vectors[words].astype(np.float32)
         read = np.asarray(rnnjax.GRU(4).apply({"params": params["recurrent"]}, x[None])[0], np.float64)
         read = read[-1] if pooling is None else read.max(axis=0)
-        bag = np.asarray(table(params), np.float64)[words + bigrams].mean(axis=0)
+        bag = vectors[words + bigrams].mean(axis=0)
         expected = dense(params["output"], np.concatenate([read, bag]))
+        present = sorted({*words, *bigrams})
+        expected += (weights[present] * params["ratios"][present]).sum(axis=0) / 10
         np.testing.assert_allclose(logits[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_recurrent_bag_starts_as_naive_bayes():
+    model = MODELS["gru_bag"](*SIZES)
+    params = jax.jit(model.init)(jax.random.key(0), TOKENS)["params"]
+    np.testing.assert_array_equal(table(params)[:, E:], np.full((V, 1), 0.4, np.float32))
+    assert np.abs(table(params)[:, :E]).max() <= 0.05
+    params = jax.tree.map(np.zeros_like, params) | {"embedding": params["embedding"]}
+    params["ratios"] = np.random.default_rng(0).normal(size=(V, 1)).astype(np.float32)
+    expected = [0.04 * params["ratios"][np.unique(row)].sum() for row in TOKENS]
+    np.testing.assert_allclose(model.apply({"params": params}, TOKENS)[:, 0], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_dropped_words_are_dropped_wherever_they_stand():

@@ -171,3 +171,25 @@ def test_explained_bigrams_sum_to_the_change_of_the_logit(sentences, tmp_path, c
     (of_not,) = [piece.value for piece in found.pieces if piece.text == "not"]
     assert of_not == pytest.approx(expected, abs=1e-4)
     assert sum(piece.value or 0 for piece in found.pieces) == pytest.approx(found.score - found.baseline, abs=1e-3)
+
+
+def test_a_recurrent_layer_beside_bags_is_explained_and_takes_vectors(sentences, tmp_path, capsys):
+    from rnnjax.cli import explain, runs
+
+    (tmp_path / "vectors.txt").write_text("good 1 2 3\nbad -1 0 2\n")
+    workdir = str(tmp_path / "run")
+    options = ["--task", "imdb", "--cell", "gru", "--ngrams", "2", "--dataset", str(sentences), "--epochs", "2"]
+    options += ["--vectors", str(tmp_path / "vectors.txt"), "--units", "4", "--learning-rate", "0.05"]
+    assert main(["train", *options, "--freeze-vectors", "--workdir", workdir]) == 0
+    trained = runs.load_model(workdir, "classifier", print)
+    (row,) = (i for i, word in enumerate(trained.vocabulary.words) if word == "good")
+    np.testing.assert_allclose(trained.params["embedding"]["embedding"][row], [1, 2, 3, 0.4], rtol=1e-6)
+    splits = TASK.load(trained.config)
+    np.testing.assert_array_equal(trained.params["ratios"], splits.initial["ratios"])
+    not_, very = (splits.initial["ratios"][trained.vocabulary.words.index(word), 0] for word in ("not", "very"))
+    assert not_ < 0 < very  # classes are in alphabetical order
+    (found,) = explain.explain(trained, ["it was not good at all, very bad"], [("very", 0.5)])
+    inputs, lengths = trained.vocabulary.encode(["it was not good at all, very bad"], 200)
+    score = float(trained.model.apply({"params": trained.params}, inputs, lengths=lengths)[0, 0])
+    assert found.score == pytest.approx(score, abs=1e-4)
+    assert sum(piece.value or 0 for piece in found.pieces) == pytest.approx(found.score - found.baseline, abs=1e-2)

@@ -172,6 +172,32 @@ def test_language_model_carries_its_state_from_batch_to_batch():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.carry, carry)
 
 
+def test_rows_of_a_batch_restart_where_it_says_so():
+    model = LanguageModel(5, 3, rnnjax.Stack([rnnjax.LSTM(4), rnnjax.LSTM(3)]))
+    config = TrainConfig(learning_rate=1e-30)  # the parameters stay
+    task = Task("test", TrainConfig, None, None, char.loss, stateful=True)
+    draw = np.random.default_rng(0)
+    batches = [
+        {
+            "inputs": draw.integers(5, size=(3, 4), dtype=np.int32),
+            "targets": draw.integers(5, size=(3, 4), dtype=np.int32),
+            "weight": np.ones((3, 4), np.float32),
+            "restart": np.array(restart),
+        }
+        for restart in ([False] * 3, [False, True, False])
+    ]
+    optimizer = make_optimizer(config, 2)
+    state = initial_train_state(model, config, optimizer, batches[0], stateful=True)
+    params = copied(state.params)
+    step = make_train_step(model, task, config, optimizer)
+    for batch in batches:
+        state, _ = step(state, batch, dropout_key(0))
+    both = np.concatenate([batch["inputs"] for batch in batches], axis=1)
+    for row, tokens in enumerate([both[0], batches[1]["inputs"][1], both[2]]):
+        expected, _ = model.apply({"params": params}, tokens[None], return_state=True)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[row], b[0], atol=1e-6), state.carry, expected)
+
+
 def test_a_batch_that_counts_nothing_changes_nothing_to_nan():
     config, batches = TrainConfig(), list(classifier_batches())
     optimizer = make_optimizer(config, 5)
