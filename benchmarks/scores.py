@@ -87,7 +87,11 @@ ENTRIES = {
         0.9,
     ),
     "imdb-best": Entry(
-        "IMDB, GRU beside bags of bigrams", "--task imdb --preset best", "test_accuracy", ".906 (fastText, bigrams)", 0.9
+        "IMDB, GRU and bags of bigrams",
+        "--task imdb --preset best",
+        "test_accuracy",
+        ".906 (fastText, bigrams)",
+        0.9,
     ),
     "reuters": Entry(
         "Reuters topics, bag of words", "--task reuters", "test_accuracy", "about .79 (Keras's example)", 0.79

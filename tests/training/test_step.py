@@ -195,7 +195,8 @@ def test_rows_of_a_batch_restart_where_it_says_so():
     both = np.concatenate([batch["inputs"] for batch in batches], axis=1)
     for row, tokens in enumerate([both[0], batches[1]["inputs"][1], both[2]]):
         expected, _ = model.apply({"params": params}, tokens[None], return_state=True)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a[row], b[0], atol=1e-6), state.carry, expected)
+        for found, wanted in zip(jax.tree.leaves(state.carry), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(found[row], wanted[0], atol=1e-6)
 
 
 def test_a_batch_that_counts_nothing_changes_nothing_to_nan():
