@@ -1,4 +1,4 @@
-"""Passages by several authors: from a user's folder, or composed; and the hashed character n-grams of a passage.
+"""Passages by several authors: from a user's folder, or composed; and their characters as ids.
 
 A passage is a run of words of one author, joined by single spaces. The passages of an author do not overlap, and stand
 in the order of the text: the first eight in ten are to train on, the next tenth to validate, the last tenth to test.
@@ -6,21 +6,17 @@ in the order of the text: the first eight in ten are to train on, the next tenth
 
 import hashlib
 import random
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from rnnjax.data.batching import Batch, Batches
 from rnnjax.data.files import read_text
 from rnnjax.errors import InputError
 
-LONGEST_GRAM = 5
-NUM_FEATURES = LONGEST_GRAM + 2
-"""Features of a place in a text: n-grams of 1 to 5 characters and, where a word begins, the word and a word pair."""
 LEAST_PASSAGES = 10
 LAYOUT = "a folder with one sub-folder of .txt files an author, or one .txt file an author"
 
@@ -111,81 +107,33 @@ def divide(texts: Mapping[str, str], length: int) -> dict[str, Passages]:
     return parts
 
 
-def encode(
-    texts: Sequence[str], buckets: int, num_places: int | None = None, num_words: int | None = None
-) -> dict[str, np.ndarray]:
-    """Hashed features of passages, without regard to case.
+def known_characters(texts: Sequence[str]) -> str:
+    """The characters of texts, in the order of their code points, a space among them."""
+    return "".join(sorted(set(" ").union(*texts)))
 
-    Each passage is read with a space before and after it. A feature's count is how often its bucket occurs in the
-    passage; 0 marks what is no feature.
+
+def encode(texts: Sequence[str], characters: str, length: int) -> dict[str, np.ndarray]:
+    """Passages of at most `length` characters as ids, each with a space before and after it.
 
     Args:
         texts: B passages of single-spaced words.
-        buckets: how many values a hash has.
-        num_places: P, by default the characters of the longest passage.
-        num_words: T, by default the words of the longest passage, and at least 1.
+        characters: those that are known, in the order of their code points; the first has id 1, and all others have 0.
+        length: the most characters of a passage; more are cut off.
 
     Returns:
-        inputs int32 [B, P, 7], buckets of the features that begin at each place; counts int32 [B, P, 7]; words int32
-        [B, P], the number of the word that a place belongs to; lengths int32 [B], the words of each passage.
+        inputs int32 [B, length + 2], padded with 0.
     """
-    rows = [text.lower().split() for text in texts]
-    padded = [f" {' '.join(row)} " for row in rows]
-    num_places = num_places or max(map(len, padded))
-    num_words = num_words or max(1, *map(len, rows))
-    shape = len(texts), num_places
-    codes = np.zeros((len(texts), num_places + LONGEST_GRAM), np.uint64)
-    ids, is_real = np.zeros((*shape, NUM_FEATURES), np.int64), np.zeros((*shape, NUM_FEATURES), bool)
-    words = np.zeros(shape, np.int32)
-    sizes = np.array([min(len(text), num_places) for text in padded])
-    for number, (text, row) in enumerate(zip(padded, rows, strict=True)):
-        letters = np.frombuffer(text[:num_places].encode("utf-32-le", "surrogatepass"), np.uint32)
-        codes[number, : len(letters)] = letters
-        words[number, : len(letters)] = np.minimum(np.cumsum(letters == ord(" ")) - 1, max(len(row) - 1, 0))
-        starts = np.flatnonzero(letters[:-1] == ord(" "))
-        for place, word, following in zip(starts, row, [*row[1:], None], strict=False):
-            ids[number, place, -2] = zlib.crc32(b"1 " + word.encode("utf-8", "surrogatepass")) % buckets
-            is_real[number, place, -2] = True
-            if following is not None:
-                pair = f"2 {word} {following}".encode("utf-8", "surrogatepass")
-                ids[number, place, -1] = zlib.crc32(pair) % buckets
-                is_real[number, place, -1] = True
-    mixed = np.zeros(shape, np.uint64)
-    for size in range(1, LONGEST_GRAM + 1):
-        mixed = (mixed + codes[:, size - 1 : size - 1 + num_places] + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-        ids[..., size - 1] = (mixed % np.uint64(buckets)).astype(np.int64)
-        is_real[..., size - 1] = np.arange(num_places) + size <= sizes[:, None]
-    owner = np.arange(len(texts))[:, None, None] * buckets
-    _, inverse, times = np.unique((ids + owner)[is_real], return_inverse=True, return_counts=True)
-    counts = np.zeros(ids.shape, np.int32)
-    counts[is_real] = times[inverse]
-    lengths = np.minimum([len(row) for row in rows], num_words).astype(np.int32)
-    return {
-        "inputs": np.where(is_real, ids, 0).astype(np.int32),
-        "counts": counts,
-        "words": np.minimum(words, num_words - 1),
-        "lengths": lengths,
-    }
+    inputs = np.zeros((len(texts), length + 2), np.int32)
+    known = _codes(characters)
+    for row, text in zip(inputs, texts, strict=True):
+        codes = _codes(f" {text} "[: length + 2])
+        places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+        row[: len(codes)] = np.where(known[places] == codes, places + 1, 0)
+    return {"inputs": inputs}
 
 
-def most_words(length: int) -> int:
-    """The most words, of one letter each, in a passage of at most `length` characters."""
-    return (length + 1) // 2
-
-
-def encode_passages(texts: Sequence[str], buckets: int, length: int) -> dict[str, np.ndarray]:
-    """Features of passages of at most `length` characters as `encode` gives them, in the shapes of the longest."""
-    return encode(texts, buckets, length + 2, most_words(length))  # a space before and after
-
-
-def inverse_frequency(texts: Sequence[str], buckets: int) -> Float[np.ndarray, " V"]:
-    """ln((1 + N) / (1 + N_v)) + 1 of each bucket, which occurs in N_v of the N passages (as scikit-learn has it)."""
-    found = np.zeros(buckets, np.int64)
-    for text in texts:
-        arrays = encode([text], buckets)
-        found[np.unique(arrays["inputs"][arrays["counts"] > 0])] += 1
-    return (np.log((1 + len(texts)) / (1 + found)) + 1).astype(np.float32)
+def _codes(text: str) -> Int[np.ndarray, " N"]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 class PassageSource:
@@ -195,9 +143,9 @@ class PassageSource:
     of words drawn from (seed, epoch). They stay within the author's part of the split.
     """
 
-    def __init__(self, passages: Passages, buckets: int, length: int) -> None:
-        """Take the passages of a split, of at most `length` characters."""
-        self.passages, self.buckets, self.length = passages, buckets, length
+    def __init__(self, passages: Passages, characters: str, length: int) -> None:
+        """Take the passages of a split, of at most `length` characters, and the characters that are known."""
+        self.passages, self.characters, self.length = passages, characters, length
 
     def __len__(self) -> int:
         """Count the passages."""
@@ -227,8 +175,7 @@ class PassageSource:
             rows = order[i * batch_size : (i + 1) * batch_size]
             weight = (np.arange(batch_size) < len(rows)).astype(np.float32)
             rows = np.concatenate([rows, np.full(batch_size - len(rows), rows[0])])
-            texts = [passages.texts[row] for row in rows]
-            arrays = encode_passages(texts, self.buckets, self.length)
+            arrays = encode([passages.texts[row] for row in rows], self.characters, self.length)
             return {**arrays, "labels": np.array(passages.labels, np.int32)[rows], "weight": weight}
 
         return Batches(-(-len(order) // batch_size), make)

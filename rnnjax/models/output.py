@@ -5,6 +5,7 @@ from typing import Any
 from flax import linen as nn
 from jaxtyping import Array
 
+from rnnjax.cells.base import Initializer
 from rnnjax.kernels.products import multiply
 
 
@@ -13,8 +14,13 @@ def output_layer(features: int, matmul_dtype: Any = None) -> nn.Dense:
     return dense(features, "output", matmul_dtype)
 
 
-def dense(features: int, name: str, matmul_dtype: Any = None) -> nn.Dense:
-    """`nn.Dense` with Keras's initial kernel.
+def dense(
+    features: int,
+    name: str,
+    matmul_dtype: Any = None,
+    kernel_init: Initializer = nn.initializers.glorot_uniform(),  # noqa: B008 (a function)
+) -> nn.Dense:
+    """`nn.Dense` with Keras's initial kernel, or another.
 
     With `matmul_dtype` the operands of its products are rounded to this type, as in the recurrent layers.
     """
@@ -24,7 +30,7 @@ def dense(features: int, name: str, matmul_dtype: Any = None) -> nn.Dense:
 
     return nn.Dense(
         features,
-        kernel_init=nn.initializers.glorot_uniform(),
+        kernel_init=kernel_init,
         dot_general=None if matmul_dtype is None else product,
         name=name,
     )

@@ -13,6 +13,7 @@ Both are of Hochreiter and Schmidhuber (1997), in later forms.
 Run:    python train.py --task adding
         python train.py --task adding --length 400 --cell gru
         python train.py --task adding --cell simple --diagnose
+        python train.py --task adding --preset irnn
         python train.py --task adding --preset copy
 Expect: test loss 0.0007 at T = 200, accuracy 0.93, 5 minutes on two cores that others used too (benchmarks/scores.json)
 """
@@ -201,5 +202,9 @@ def example(info: Mapping[str, Any]) -> Batch:
     return one_token(info) if info["problem"] == "copy" else {"inputs": np.zeros((1, 1, 2), np.float32)}
 
 
-PRESETS = {"copy": {"problem": "copy", "length": 100}}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "copy": {"problem": "copy", "length": 100},
+    # With larger steps its state grows without bounds.
+    "irnn": {"cell": "irnn", "units": 100, "learning_rate": 3e-4, "epochs": 20},
+}
 TASK = Task("adding", Config, load, build, loss, example=example, presets=PRESETS)

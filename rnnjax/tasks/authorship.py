@@ -4,6 +4,9 @@ A folder of yours has one sub-folder of .txt files an author, or one .txt file a
 into passages at word borders; the first 80 % are to train on, the next 10 % to validate and the last 10 % to test, so
 that no passage overlaps one of another split. The built-in form has four composed authors whose words are the same.
 
+All authors share a language model but for its output layer, of which each has one. A passage is taken for that of the
+author under whom it is the likeliest. The loss is that of the true author's model, in nats a character.
+
 Run:    python train.py --task authorship
         python train.py --task authorship --dataset my_authors --passage 300
         python predict.py --text "The captain, however, slowly walked home in grey colours."
@@ -16,11 +19,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from rnnjax import losses
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
 from rnnjax.data import authors
 from rnnjax.errors import InputError
-from rnnjax.models.authorship import AuthorClassifier
-from rnnjax.models.classifier import best_classes, probabilities
+from rnnjax.metrics import Sums, masked_sum
+from rnnjax.models.authorship import AuthorLanguageModel, probabilities
+from rnnjax.models.classifier import most_probable
 from rnnjax.task import (
     Batch,
     Bounds,
@@ -47,27 +54,22 @@ BUILTIN_SENTENCES = 500
 class Config(TrainConfig):
     """Settings of the authorship example."""
 
-    epochs: Count | Literal["auto"] = 20
+    epochs: Count | Literal["auto"] = 40
     batch_size: Size = 32
-    learning_rate: Positive = 5e-3
+    learning_rate: Positive = 1e-2
     schedule: Schedule = "cosine"
     clip_norm: NotNegative = 1.0
     patience: OptionalCount | Literal["auto"] = 0
-    ema_decay: Rate = 0.98
     passage: Annotated[int, Bounds(20, 100_000)] = 200
     """Most characters of a passage."""
-    buckets: Annotated[int, Bounds(2, 10_000_000)] = 32_768
-    """Values that features (n-grams of characters, words, pairs of words) are hashed to."""
     embedding: Size = 32
-    """Width of the vectors of features."""
-    units: Size = 64
-    """Width of the GRU of each direction."""
-    dropout: Rate = 0.5
-    """Share of the GRU's inputs, and of what is read of it, that is dropped."""
-    gram_dropout: Rate = 0.2
-    """Share of a passage's features that is dropped."""
-    linear_scale: Positive = 10.0
-    """Factor of the linear part, in the place of the C of logistic regression."""
+    """Width of the vectors of characters."""
+    units: Size = 128
+    """Width of the GRU."""
+    dropout: Rate = 0.3
+    """Share of the GRU's outputs dropped."""
+    recurrent_dropout: Rate = 0.3
+    """Share of the recurrent connections dropped, one mask for all steps."""
 
 
 def load(config: Config) -> Splits:
@@ -85,41 +87,56 @@ def load(config: Config) -> Splits:
     else:
         name, texts = config.dataset, authors.read_authors(Path(config.dataset))
     parts = authors.divide(texts, config.passage)
-    sources = {split: authors.PassageSource(part, config.buckets, config.passage) for split, part in parts.items()}
-    info = {"classes": list(texts), "passage": config.passage}
+    characters = authors.known_characters(parts["train"].texts)
+    sources = {split: authors.PassageSource(part, characters, config.passage) for split, part in parts.items()}
+    info = {"classes": list(texts), "passage": config.passage, "characters": characters}
     log.info(
         "%s: %s authors; %s training, %s validation, %s test passages",
         name, len(texts), *(len(source) for source in sources.values()),
     )  # fmt: skip
-    initial = {"idf": authors.inverse_frequency(parts["train"].texts, config.buckets)}
     train, validation, test = sources.values()
-    return Splits(name, authors.fingerprint(texts), train, validation, test, info, None, initial)
+    return Splits(name, authors.fingerprint(texts), train, validation, test, info, None)
 
 
-def build(config: Config, info: Mapping[str, Any]) -> AuthorClassifier:
-    """The linear model of n-grams with GRUs beside it."""
-    return AuthorClassifier(
-        config.buckets,
+def build(config: Config, info: Mapping[str, Any]) -> AuthorLanguageModel:
+    """The authors' language models."""
+    return AuthorLanguageModel(
+        1 + len(info["characters"]),
         len(info["classes"]),
         config.embedding,
         config.units,
         config.dropout,
-        config.gram_dropout,
-        config.linear_scale,
-        authors.most_words(config.passage),
+        config.recurrent_dropout,
         config.matmul_dtype,
     )
 
 
+def loss(nats: Float[Array, "B K"], batch: Batch) -> Sums:
+    """Of the true author's model, in nats a character; and the share of passages of which it is the likeliest."""
+    inputs, labels = jnp.asarray(batch["inputs"]), jnp.asarray(batch["labels"])
+    weight = jnp.asarray(batch["weight"])
+    own = jnp.take_along_axis(nats, labels[:, None], axis=1)[:, 0]  # [B]
+    counted = jnp.where(weight > 0, (inputs[:, 1:] > 0).sum(axis=1), 0)  # [B] characters
+    right = (nats.argmax(axis=1) == labels).astype(own.dtype)
+    return {"loss": (-jnp.where(weight > 0, own, 0).sum(), counted.sum()), "accuracy": masked_sum(right, weight)}
+
+
 def example(info: Mapping[str, Any]) -> Batch:
     """A passage, for the shapes of the parameters."""
-    return authors.encode_passages(["a"], 2, info["passage"])
+    return authors.encode(["a"], info["characters"], info["passage"])
 
 
 def encode_texts(config: Config, info: Mapping[str, Any], vocabulary: None, texts: Sequence[str]) -> Batch:
     """The first passage of each text, as long as those to train on."""
     first = [(authors.cut(text, config.passage) or [""])[0] for text in texts]
-    return authors.encode_passages(first, config.buckets, config.passage)
+    return authors.encode(first, info["characters"], config.passage)
+
+
+def likeliest(
+    config: Config, info: Mapping[str, Any], vocabulary: None, nats: Float[np.ndarray, "B K"], batch: Batch
+) -> list[tuple[str, float]]:
+    """The author of each passage, and the probability."""
+    return most_probable(info["classes"], np.asarray(probabilities(jnp.asarray(nats))))
 
 
 TASK = Task(
@@ -127,11 +144,9 @@ TASK = Task(
     Config,
     load,
     build,
-    losses.classification,
-    arguments=("counts", "words", "lengths"),
+    loss,
     example=example,
     presets={"long": {"passage": 500}},
-    frozen=lambda config: ("idf",),
     probabilities=probabilities,
-    prediction=Prediction(encode_texts, best_classes),
+    prediction=Prediction(encode_texts, likeliest),
 )

@@ -22,7 +22,7 @@ class Case(NamedTuple):
 CASES = {
     "imdb": Case("--units 4 --embedding 4 --max-length 8", "A fine film.", "negative|positive"),
     "reuters": Case("--units 4", "OPEC ministers met", "coffee|crude|earn|gold|interest"),
-    "authorship": Case("--units 4 --embedding 4 --buckets 64", "Slowly, the captain walked.", "[A-Z][a-z]+"),
+    "authorship": Case("--units 4 --embedding 4", "Slowly, the captain walked.", "[A-Z][a-z]+"),
     "char": Case("--units 4 --batch-size 16"),
     "addition": Case("--units 4 --digits 1 --examples 50", "3+4", "[ +0-9]{0,2}"),
     "tagging": Case("--units 4 --embedding 4", "The plan", r"(O|[BI]-\w+) (O|[BI]-\w+)"),

@@ -1,4 +1,4 @@
-"""Passages are cut from one author's text each, no two overlap, and their features are counted as NumPy counts them."""
+"""Passages are cut from one author's text each, no two overlap, and their characters have ids."""
 
 import itertools
 from collections import Counter
@@ -35,44 +35,17 @@ def test_too_little_text_is_refused():
         authors.divide({"a": TEXTS["a"], "b": "little"}, 50)
 
 
-def test_features_against_counting_by_hand():
-    buckets = 1 << 20  # so many that no two of these few share one
-    arrays = authors.encode(["Ab ab", "b"], buckets)
-    for row, text in enumerate([" ab ab ", " b "]):
-        grams = Counter(text[i : i + n] for n in range(1, 6) for i in range(len(text) - n + 1))
-        words = Counter(text.split())
-        pairs = Counter(zip(text.split(), text.split()[1:], strict=False))
-        expected = sorted([*grams.values(), *words.values(), *pairs.values()])
-        counts = arrays["counts"][row]
-        found = {int(i): int(c) for i, c in zip(arrays["inputs"][row].ravel(), counts.ravel(), strict=True) if c}
-        assert sorted(found.values()) == expected
-        assert (counts > 0).sum() == sum(expected)
-    assert arrays["lengths"].tolist() == [2, 1]
-    # Places of " ab ab ": a space belongs to the word that it begins, the last one to the last word.
-    assert arrays["words"][0].tolist() == [0, 0, 0, 1, 1, 1, 1]
-
-
-def test_the_same_text_has_the_same_features_wherever_it_stands():
-    alone, among = authors.encode(["the end"], 64, 12, 5), authors.encode(["x", "the end"], 64, 12, 5)
-    for name in ("inputs", "counts", "words"):
-        np.testing.assert_array_equal(alone[name][0], among[name][1])
-
-
-def test_inverse_frequency_is_that_of_scikit_learn():
-    text_module = pytest.importorskip("sklearn.feature_extraction.text")
-    texts = ["ab", "b", "b c", "ab b"]
-    buckets = 1 << 16
-    found = authors.inverse_frequency(texts, buckets)
-    vectorizer = text_module.TfidfVectorizer(analyzer=lambda text: text.split()).fit(texts)
-    for word, column in vectorizer.vocabulary_.items():
-        arrays = authors.encode([word], buckets)
-        bucket = arrays["inputs"][0, 0, 5]  # the feature that is the word itself
-        np.testing.assert_allclose(found[bucket], vectorizer.idf_[column], rtol=1e-6)
+def test_characters_have_ids():
+    characters = authors.known_characters(["ab", "é😀a"])
+    assert characters == " abé😀"
+    found = authors.encode(["ab", "zé \ud800", "a😀bbbbb"], characters, 5)["inputs"]
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, [[1, 2, 3, 1, 0, 0, 0], [1, 0, 4, 1, 0, 1, 0], [1, 2, 5, 3, 3, 3, 3]])
 
 
 def test_training_passages_are_cut_anew_and_stay_within_their_author():
     parts = authors.divide(TEXTS, 50)
-    source = authors.PassageSource(parts["train"], 64, 50)
+    source = authors.PassageSource(parts["train"], " 0123456789abc", 50)
     first, again, other = ([batch["inputs"] for batch in source.training_epoch(0, epoch, 16)] for epoch in (1, 1, 2))
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(again))
     assert np.any(np.concatenate(first) != np.concatenate(other))
