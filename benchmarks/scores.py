@@ -83,6 +83,13 @@ ENTRIES = {
     "imdb-cnn-lstm-example": Entry(
         "IMDB, Keras's imdb_cnn_lstm", "--task imdb --preset imdb_cnn_lstm", "test_accuracy", ".8498 (Keras)", 0.855, 1
     ),
+    "imdb-cnn-lstm-cosine": Entry(
+        "the same, learning rate along a cosine",
+        "--task imdb --preset imdb_cnn_lstm --schedule cosine",
+        "test_accuracy",
+        ".8498 (Keras)",
+        0.855,
+    ),
     "imdb-cnn-lstm": Entry(
         "IMDB, LSTM 64 over a convolution", "--task imdb --model cnn_lstm", "test_accuracy", ".8498 (Keras)", 0.855
     ),

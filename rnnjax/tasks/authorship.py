@@ -54,7 +54,7 @@ BUILTIN_SENTENCES = 500
 class Config(TrainConfig):
     """Settings of the authorship example."""
 
-    epochs: Count | Literal["auto"] = 40
+    epochs: Count | Literal["auto"] = 60
     batch_size: Size = 32
     learning_rate: Positive = 1e-2
     schedule: Schedule = "cosine"
@@ -64,11 +64,11 @@ class Config(TrainConfig):
     """Most characters of a passage."""
     embedding: Size = 32
     """Width of the vectors of characters."""
-    units: Size = 128
+    units: Size = 192
     """Width of the GRU."""
-    dropout: Rate = 0.3
+    dropout: Rate = 0.5
     """Share of the GRU's outputs dropped."""
-    recurrent_dropout: Rate = 0.3
+    recurrent_dropout: Rate = 0.4
     """Share of the recurrent connections dropped, one mask for all steps."""
 
 
