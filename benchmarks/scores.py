@@ -59,8 +59,8 @@ ENTRIES = {
         0.84,
     ),
     "imdb-lstm-cosine": Entry(
-        "the same, learning rate along a cosine",
-        "--task imdb --preset imdb_lstm --schedule cosine --epochs 2",
+        "the same, along a cosine, some words dropped",
+        "--task imdb --preset imdb_lstm --schedule cosine --epochs 3 --word-dropout 0.3",
         "test_accuracy",
         ".83 to .84 (seen by others)",
         0.84,

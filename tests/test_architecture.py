@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "metrics": "",
     "task": "data losses metrics",
     "tasks": f"{LIBRARY} sampling data losses metrics task",
-    "training": "models.summary models.diagnosis losses metrics task",
+    "training": "kernels.sequence models.summary models.diagnosis losses metrics task",
     "cli": f"{LIBRARY} sampling interpret interop data losses metrics task tasks training",
     "errors": "",
     "atomic": "",

@@ -6,6 +6,7 @@ in the order of the text: the first eight in ten are to train on, the next tenth
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,13 @@ from jaxtyping import Int
 
 from rnnjax.data.batching import Batch, Batches
 from rnnjax.data.files import read_text
+from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.errors import InputError
 
 LEAST_PASSAGES = 10
+LEAST_CHARACTERS = 5
+"""A character that is rarer in the passages to train on is unknown, so that none decides alone."""
+UNKNOWN = "\0"
 LAYOUT = "a folder with one sub-folder of .txt files an author, or one .txt file an author"
 
 
@@ -107,33 +112,31 @@ def divide(texts: Mapping[str, str], length: int) -> dict[str, Passages]:
     return parts
 
 
-def known_characters(texts: Sequence[str]) -> str:
-    """The characters of texts, in the order of their code points, a space among them."""
-    return "".join(sorted(set(" ").union(*texts)))
+def known_characters(texts: Sequence[str]) -> CharacterVocabulary:
+    """The characters that occur `LEAST_CHARACTERS` times or more in texts, the space, and `UNKNOWN`, whose id is 0."""
+    counts = Counter(character for text in texts for character in text)
+    known = {character for character, count in counts.items() if count >= LEAST_CHARACTERS}
+    return CharacterVocabulary("".join(sorted(known | {UNKNOWN, " "})))
 
 
-def encode(texts: Sequence[str], characters: str, length: int) -> dict[str, np.ndarray]:
-    """Passages of at most `length` characters as ids, each with a space before and after it.
+def encode(texts: Sequence[str], vocabulary: CharacterVocabulary, length: int) -> dict[str, np.ndarray]:
+    """Passages as ids of their characters, with a space before each, after each, and between words.
 
     Args:
-        texts: B passages of single-spaced words.
-        characters: those that are known, in the order of their code points; the first has id 1, and all others have 0.
-        length: the most characters of a passage; more are cut off.
+        texts: B passages.
+        vocabulary: as `known_characters` gives it; all characters that it lacks have id 0.
+        length: the most characters of a passage; what is longer is cut off.
 
     Returns:
-        inputs int32 [B, length + 2], padded with 0.
+        inputs int32 [B, length + 2], padded with 0; lengths int32 [B].
     """
-    inputs = np.zeros((len(texts), length + 2), np.int32)
-    known = _codes(characters)
-    for row, text in zip(inputs, texts, strict=True):
-        codes = _codes(f" {text} "[: length + 2])
-        places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-        row[: len(codes)] = np.where(known[places] == codes, places + 1, 0)
-    return {"inputs": inputs}
-
-
-def _codes(text: str) -> Int[np.ndarray, " N"]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    inputs, lengths = np.zeros((len(texts), length + 2), np.int32), np.zeros(len(texts), np.int32)
+    known = set(vocabulary.characters)
+    for number, text in enumerate(texts):
+        spaced = " ".join(["", *text.split(), ""])[: length + 2]
+        ids = vocabulary.encode("".join(character if character in known else UNKNOWN for character in spaced))
+        inputs[number, : len(ids)], lengths[number] = ids, len(ids)
+    return {"inputs": inputs, "lengths": lengths}
 
 
 class PassageSource:
@@ -143,9 +146,9 @@ class PassageSource:
     of words drawn from (seed, epoch). They stay within the author's part of the split.
     """
 
-    def __init__(self, passages: Passages, characters: str, length: int) -> None:
+    def __init__(self, passages: Passages, vocabulary: CharacterVocabulary, length: int) -> None:
         """Take the passages of a split, of at most `length` characters, and the characters that are known."""
-        self.passages, self.characters, self.length = passages, characters, length
+        self.passages, self.vocabulary, self.length = passages, vocabulary, length
 
     def __len__(self) -> int:
         """Count the passages."""
@@ -175,7 +178,7 @@ class PassageSource:
             rows = order[i * batch_size : (i + 1) * batch_size]
             weight = (np.arange(batch_size) < len(rows)).astype(np.float32)
             rows = np.concatenate([rows, np.full(batch_size - len(rows), rows[0])])
-            arrays = encode([passages.texts[row] for row in rows], self.characters, self.length)
+            arrays = encode([passages.texts[row] for row in rows], self.vocabulary, self.length)
             return {**arrays, "labels": np.array(passages.labels, np.int32)[rows], "weight": weight}
 
         return Batches(-(-len(order) // batch_size), make)

@@ -138,7 +138,7 @@ class Streams:
             # For the target 0, place -1 is the last token: the ring.
             batch = _window(self.tokens, places, inside, inside & (places > 0), origin=0)
             if self.restart_rate > 0:
-                batch["restart"] = np.random.default_rng([seed, epoch, i]).random(len(places)) < self.restart_rate
+                batch["restart"] = np.random.default_rng([seed, epoch, 1 + i]).random(len(places)) < self.restart_rate
             return batch
 
         return Batches(self._num_windows(bounds[1:] - bounds[:-1]), make)

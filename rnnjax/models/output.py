@@ -5,7 +5,7 @@ from typing import Any
 from flax import linen as nn
 from jaxtyping import Array
 
-from rnnjax.cells.base import Initializer
+from rnnjax.cells.base import GLOROT, Initializer
 from rnnjax.kernels.products import multiply
 
 
@@ -14,12 +14,7 @@ def output_layer(features: int, matmul_dtype: Any = None) -> nn.Dense:
     return dense(features, "output", matmul_dtype)
 
 
-def dense(
-    features: int,
-    name: str,
-    matmul_dtype: Any = None,
-    kernel_init: Initializer = nn.initializers.glorot_uniform(),  # noqa: B008 (a function)
-) -> nn.Dense:
+def dense(features: int, name: str, matmul_dtype: Any = None, kernel_init: Initializer = GLOROT) -> nn.Dense:
     """`nn.Dense` with Keras's initial kernel, or another.
 
     With `matmul_dtype` the operands of its products are rounded to this type, as in the recurrent layers.

@@ -18,7 +18,7 @@ from rnnjax.layers.pooling import MaxPooling, MeanPooling, Pooling
 from rnnjax.models.output import dense, output_layer
 
 FIRST_WEIGHT = 0.4
-"""Of the log-count ratios, before training."""
+"""Of naive Bayes weights, before training."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -174,8 +174,9 @@ class RecurrentBagClassifier(TextClassifier):
     The output layer reads what the recurrent layers say of the order of the whole text, and the mean of all vectors.
     To its logits is added what each id v that occurs says of a class c, r_vc w_vc / 10: r are the log-count ratios of
     the training texts (`log_count_ratios`), a parameter that starts at zero, to be set from the data and left as it is;
-    w the last columns of the word vectors, one a logit, which nothing else reads, and which start at 0.4. So the model
-    begins as naive Bayes, and learns what to trust (Wang and Manning 2012).
+    w the last columns of the word vectors, one a logit, which nothing else reads, and which start at 0.4. So it adds
+    0.04 times the log-likelihood ratio of naive Bayes at first, and learns what to trust (Wang and Manning 2012); the
+    tenth keeps the steps of w small, beside those of an optimizer that scales them.
     """
 
     encoder: nn.Module

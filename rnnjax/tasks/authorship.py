@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rnnjax.data import authors
+from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.errors import InputError
 from rnnjax.metrics import Sums, masked_sum
 from rnnjax.models.authorship import AuthorLanguageModel, probabilities
@@ -87,21 +88,21 @@ def load(config: Config) -> Splits:
     else:
         name, texts = config.dataset, authors.read_authors(Path(config.dataset))
     parts = authors.divide(texts, config.passage)
-    characters = authors.known_characters(parts["train"].texts)
-    sources = {split: authors.PassageSource(part, characters, config.passage) for split, part in parts.items()}
-    info = {"classes": list(texts), "passage": config.passage, "characters": characters}
+    vocabulary = authors.known_characters(parts["train"].texts)
+    sources = {split: authors.PassageSource(part, vocabulary, config.passage) for split, part in parts.items()}
+    info = {"classes": list(texts), "passage": config.passage, "vocabulary_size": len(vocabulary)}
     log.info(
         "%s: %s authors; %s training, %s validation, %s test passages",
         name, len(texts), *(len(source) for source in sources.values()),
     )  # fmt: skip
     train, validation, test = sources.values()
-    return Splits(name, authors.fingerprint(texts), train, validation, test, info, None)
+    return Splits(name, authors.fingerprint(texts), train, validation, test, info, vocabulary)
 
 
 def build(config: Config, info: Mapping[str, Any]) -> AuthorLanguageModel:
     """The authors' language models."""
     return AuthorLanguageModel(
-        1 + len(info["characters"]),
+        info["vocabulary_size"],
         len(info["classes"]),
         config.embedding,
         config.units,
@@ -123,17 +124,23 @@ def loss(nats: Float[Array, "B K"], batch: Batch) -> Sums:
 
 def example(info: Mapping[str, Any]) -> Batch:
     """A passage, for the shapes of the parameters."""
-    return authors.encode(["a"], info["characters"], info["passage"])
+    return {"inputs": np.zeros((1, info["passage"] + 2), np.int32)}
 
 
-def encode_texts(config: Config, info: Mapping[str, Any], vocabulary: None, texts: Sequence[str]) -> Batch:
+def encode_texts(
+    config: Config, info: Mapping[str, Any], vocabulary: CharacterVocabulary, texts: Sequence[str]
+) -> Batch:
     """The first passage of each text, as long as those to train on."""
     first = [(authors.cut(text, config.passage) or [""])[0] for text in texts]
-    return authors.encode(first, info["characters"], config.passage)
+    return authors.encode(first, vocabulary, config.passage)
 
 
 def likeliest(
-    config: Config, info: Mapping[str, Any], vocabulary: None, nats: Float[np.ndarray, "B K"], batch: Batch
+    config: Config,
+    info: Mapping[str, Any],
+    vocabulary: CharacterVocabulary,
+    nats: Float[np.ndarray, "B K"],
+    batch: Batch,
 ) -> list[tuple[str, float]]:
     """The author of each passage, and the probability."""
     return most_probable(info["classes"], np.asarray(probabilities(jnp.asarray(nats))))
@@ -145,6 +152,8 @@ TASK = Task(
     load,
     build,
     loss,
+    arguments=(),
+    unit="characters",
     example=example,
     presets={"long": {"passage": 500}},
     probabilities=probabilities,

@@ -99,9 +99,9 @@ class Config(TrainConfig):
     """Width of the vectors of characters or words; 0 feeds them one-hot; auto: 0 for characters, 128 for words."""
     window: Size = 64
     """Steps through which gradients flow back (truncated back-propagation); the state is carried on."""
-    restart: Rate = 0.01
-    """Share of the streams that start again from the empty state at a window, as evaluation and generation do. A model
-    that only ever carries its state on may never find into a text that it begins in the middle."""
+    restart: Rate = 0.0
+    """Share of the streams that start again from the empty state at a window, as all do at each epoch. A model of one
+    epoch may otherwise stay lost where a text begins that it was not trained from."""
     dropout: Rate = 0.2
     """Share of the inputs of each layer but the first, and of the last layer's outputs, dropped."""
     recurrent_dropout: Rate | Literal["auto"] = "auto"
@@ -274,8 +274,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01,
         "clip_norm": 0.3,
         "epochs": 1,
+        "restart": 0.01,
     },
-    "large": {"units": 512, "layers": 2, "dropout": 0.5, "learning_rate": 2e-3, "epochs": 14, "restart": 0.0},
+    "large": {"units": 512, "layers": 2, "dropout": 0.5, "learning_rate": 2e-3, "epochs": 14},
     "nietzsche": {"corpus": "nietzsche", "units": 512, "dropout": 0.35, "epochs": 16},
     # As Keras's example lstm_text_generation: lower-cased, LSTM 128, RMSprop 0.01, batches of 128, windows of 40. There
     # they overlap, 3 characters apart, and each has one target; here each character is a target once an epoch, with

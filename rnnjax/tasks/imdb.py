@@ -115,7 +115,7 @@ class Config(TrainConfig):
     """File of word vectors to start from, in the text format of GloVe or fastText, plain or gzipped. Words that it
     lacks start at random."""
     freeze_vectors: bool = False
-    """Leave the word vectors as they start; only with --vectors."""
+    """Leave the word vectors as they start, and naive Bayes weights with them; only with --vectors."""
     vocab_size: Annotated[int, Bounds(3, LARGEST_AXIS)] = 10_000
     """Most words in the vocabulary, the most frequent ones; padding and unknown words included."""
     max_length: Count | Literal["auto"] = 200

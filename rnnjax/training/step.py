@@ -10,6 +10,7 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
+from rnnjax.kernels.sequence import select
 from rnnjax.metrics import Sums
 from rnnjax.task import Task, TrainConfig
 from rnnjax.training.devices import Devices
@@ -129,12 +130,7 @@ def forward(task: Task, model: nn.Module, params: Any, batch: Any, carry: Any, *
         return None, model.apply({"params": params}, batch["inputs"], **options)
     if "restart" in batch:
         restart = jnp.asarray(batch["restart"])
-        initial = model.initial_state(len(restart))
-        carry = jax.tree.map(
-            lambda first, carried: jnp.where(restart.reshape(-1, *[1] * (carried.ndim - 1)), first, carried),
-            initial,
-            carry,
-        )
+        carry = select(restart, model.initial_state(len(restart)), carry)
     return model.apply({"params": params}, batch["inputs"], initial_state=carry, return_state=True, **options)
 
 

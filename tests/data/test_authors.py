@@ -36,16 +36,18 @@ def test_too_little_text_is_refused():
 
 
 def test_characters_have_ids():
-    characters = authors.known_characters(["ab", "é😀a"])
-    assert characters == " abé😀"
-    found = authors.encode(["ab", "zé \ud800", "a😀bbbbb"], characters, 5)["inputs"]
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, [[1, 2, 3, 1, 0, 0, 0], [1, 0, 4, 1, 0, 1, 0], [1, 2, 5, 3, 3, 3, 3]])
+    vocabulary = authors.known_characters(["abéz", "é😀a" * 4, "b" * 4, "\0" * 9])
+    assert vocabulary.characters == "\0 abé"  # z and the smiling face are rare
+    found = authors.encode(["ab", "zé \ud800 a", "a😀bbbbb", "", " "], vocabulary, 5)
+    expected = [[1, 2, 3, 1, 0, 0, 0], [1, 0, 4, 1, 0, 1, 2], [1, 2, 0, 3, 3, 3, 3], [1, 0, 0, 0, 0, 0, 0]]
+    np.testing.assert_array_equal(found["inputs"], [*expected, expected[-1]])
+    assert found["lengths"].tolist() == [4, 7, 7, 1, 1]
+    assert {array.dtype.name for array in found.values()} == {"int32"}
 
 
 def test_training_passages_are_cut_anew_and_stay_within_their_author():
     parts = authors.divide(TEXTS, 50)
-    source = authors.PassageSource(parts["train"], " 0123456789abc", 50)
+    source = authors.PassageSource(parts["train"], authors.known_characters(parts["train"].texts), 50)
     first, again, other = ([batch["inputs"] for batch in source.training_epoch(0, epoch, 16)] for epoch in (1, 1, 2))
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(again))
     assert np.any(np.concatenate(first) != np.concatenate(other))

@@ -25,8 +25,9 @@ def folder(tmp_path):
 def test_a_folder_of_authors(folder):
     config = Config(dataset=str(folder), **SMALL)
     splits = authorship.load(config)
-    characters = "".join(sorted(set("engine violin number plays on 0123456")))
-    assert splits.info == {"classes": ["Ada", "Ben"], "passage": 60, "characters": characters}
+    characters = "".join(sorted(set("\0engine violin number plays on 0123456")))
+    assert splits.vocabulary.characters == characters
+    assert splits.info == {"classes": ["Ada", "Ben"], "passage": 60, "vocabulary_size": len(characters)}
     assert splits.dataset == str(folder)
     one = splits.fingerprint
     (folder / "Ada.txt").write_text((folder / "Ada.txt").read_text() + " more")
@@ -44,14 +45,16 @@ def test_a_batch_is_learned_by_heart(folder):
     for _ in range(120):
         state, sums = step(state, batch, dropout_key(0))
         losses.append(float(sums["loss"][0] / sums["loss"][1]))
-    assert losses[0] == pytest.approx(np.log(1 + len(splits.info["characters"])), abs=0.3)
+    assert losses[0] == pytest.approx(np.log(len(splits.vocabulary)), abs=0.3)
     assert losses[-1] < 0.3
     prediction = authorship.TASK.prediction
-    encoded = prediction.encode(config, splits.info, None, ["engine number 3 plays", "violin number 3 plays", "", "??"])
+    texts = ["engine number 3 plays", "violin number 3 plays", "", " "]
+    encoded = prediction.encode(config, splits.info, splits.vocabulary, texts)
     nats = model.apply({"params": jax.device_get(state.params)}, encoded["inputs"])
-    answers = prediction.decode(config, splits.info, None, np.asarray(nats), encoded)
+    answers = prediction.decode(config, splits.info, splits.vocabulary, np.asarray(nats), encoded)
     assert [name for name, _ in answers[:2]] == ["Ada", "Ben"]
     assert all(probability > 0.9 for _, probability in answers[:2])
+    assert [probability for _, probability in answers[2:]] == pytest.approx([0.5, 0.5])
 
 
 def test_the_loss_is_of_the_true_author_by_characters():

@@ -1,5 +1,6 @@
 """The character model's task: how a text is cut, what is predicted, and that it learns."""
 
+import dataclasses
 import math
 
 import jax
@@ -158,3 +159,15 @@ def test_overfits_one_batch(settings):
     for _ in range(300):
         state, sums = step(state._replace(carry=jax.tree.map(jnp.array, start)), batch, dropout_key(0))
     assert float(sums["loss"][0] / sums["loss"][1]) < 0.05
+
+
+def test_restarts_are_in_the_batches_to_train_on_alone(tmp_path):
+    (tmp_path / "text.txt").write_text("to be or not to be " * 100)
+    config = Config(dataset=str(tmp_path / "text.txt"), restart=0.9, window=8)
+    splits = char.load(config)
+    restarts = np.concatenate([batch["restart"] for batch in splits.train.training_epoch(0, 1, 4)])
+    assert 0.75 < restarts.mean() < 1
+    assert "restart" not in splits.validation.evaluation(4)[0]
+    splits = char.load(dataclasses.replace(config, restart=0.0))
+    assert "restart" not in splits.train.training_epoch(0, 1, 4)[0]
+    assert Config(**char.PRESETS["quick"]).restart == 0.01
