@@ -47,7 +47,7 @@ from rnnjax.task import (
 
 log = logging.getLogger("rnnjax")
 
-BUILTIN_SENTENCES = 500
+BUILTIN_SENTENCES = 1_000
 """Sentences of each composed author."""
 
 
