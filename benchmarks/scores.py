@@ -303,7 +303,7 @@ ENTRIES = {
         1,
     ),
     "copy": Entry(
-        "copy memory, T = 100, LSTM 64", "--task adding --preset copy", "test_loss", "0.1733 without memory", None, 1
+        "copy memory, T = 100, LSTM 128", "--task adding --preset copy", "test_loss", "0.1733 without memory", None, 1
     ),
     "stateful": Entry(
         "moving mean of 2, one number at a time, LSTM 20",

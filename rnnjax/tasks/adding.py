@@ -203,7 +203,7 @@ def example(info: Mapping[str, Any]) -> Batch:
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "copy": {"problem": "copy", "length": 100},
+    "copy": {"problem": "copy", "length": 100, "units": 128, "epochs": 60},
     # With larger steps its state grows without bounds.
     "irnn": {"cell": "irnn", "units": 100, "learning_rate": 3e-4, "epochs": 20},
 }
