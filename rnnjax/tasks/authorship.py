@@ -10,7 +10,7 @@ author under whom it is the likeliest. The loss is that of the true author's mod
 Run:    python train.py --task authorship
         python train.py --task authorship --dataset my_authors --passage 300
         python predict.py --text "The captain, however, slowly walked home in grey colours."
-Expect: test accuracy 0.889 on the composed authors, half a minute on one core (benchmarks/scores.json)
+Expect: test accuracy 0.924 on the composed authors, 4 minutes on one core (benchmarks/scores.json)
 """
 
 import dataclasses
