@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from rnnjax.data.batching import Batch, Batches
+from rnnjax.data.batching import Batch, Batches, filled
 from rnnjax.data.files import read_text
 from rnnjax.data.vocabulary import CharacterVocabulary
 from rnnjax.errors import InputError
@@ -174,12 +174,14 @@ class PassageSource:
         return self._batches(self.passages, np.arange(len(self)), batch_size)
 
     def _batches(self, passages: Passages, order: Int[np.ndarray, " N"], batch_size: int) -> Batches:
+        labels = np.array(passages.labels, np.int32)
+
+        def take(rows: Int[np.ndarray, " B"]) -> Batch:
+            texts = [passages.texts[row] for row in rows]
+            return {**encode(texts, self.vocabulary, self.length), "labels": labels[rows]}
+
         def make(i: int) -> Batch:
-            rows = order[i * batch_size : (i + 1) * batch_size]
-            weight = (np.arange(batch_size) < len(rows)).astype(np.float32)
-            rows = np.concatenate([rows, np.full(batch_size - len(rows), rows[0])])
-            arrays = encode([passages.texts[row] for row in rows], self.vocabulary, self.length)
-            return {**arrays, "labels": np.array(passages.labels, np.int32)[rows], "weight": weight}
+            return filled(order[i * batch_size : (i + 1) * batch_size], batch_size, take)
 
         return Batches(-(-len(order) // batch_size), make)
 

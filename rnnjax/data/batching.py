@@ -30,6 +30,15 @@ class Batches(Sequence[Batch]):
         return self._make(range(self._count)[index])
 
 
+def filled(rows: Int[np.ndarray, " R"], batch_size: int, take: Callable[[Int[np.ndarray, " B"]], Batch]) -> Batch:
+    """A batch of the examples that `take` gives of R rows, filled up to B, and `weight`, which is 0 for the filling."""
+    weight = np.zeros(batch_size, np.float32)
+    weight[: len(rows)] = 1
+    # Padding repeats a real example: zeros could be a length of 0 or another value that a model turns into NaN.
+    rows = np.concatenate([rows, np.full(batch_size - len(rows), rows[0])])  # [B]
+    return {**take(rows), "weight": weight}
+
+
 class Examples:
     """Examples in memory: arrays whose first axis counts them.
 
@@ -62,11 +71,7 @@ class Examples:
     def _batches(self, order: Int[np.ndarray, " N"], batch_size: int) -> Batches:
         def make(i: int) -> Batch:
             rows = order[i * batch_size : (i + 1) * batch_size]
-            weight = np.zeros(batch_size, np.float32)
-            weight[: len(rows)] = 1
-            # Padding repeats a real example: zeros could be a length of 0 or another value that a model turns into NaN.
-            rows = np.concatenate([rows, np.full(batch_size - len(rows), rows[0])])  # [B]
-            return {name: array[rows] for name, array in self.arrays.items()} | {"weight": weight}
+            return filled(rows, batch_size, lambda rows: {name: array[rows] for name, array in self.arrays.items()})
 
         return Batches(-(-len(order) // batch_size), make)
 

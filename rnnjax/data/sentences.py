@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from rnnjax.data.batching import Batch, Batches
+from rnnjax.data.batching import Batch, Batches, filled
 from rnnjax.data.vocabulary import UNKNOWN_ID
 
 CASES = ("", "lower", "Capital", "UPPER", "mIxed", "d1git", "other")
@@ -111,10 +111,7 @@ class Sentences:
 
     def _batch(self, planned: tuple[int, Int[np.ndarray, " R"]], batch_size: int) -> Batch:
         width, rows = planned
-        weight = np.zeros(batch_size, np.float32)
-        weight[: len(rows)] = 1
-        rows = np.concatenate([rows, np.full(batch_size - len(rows), rows[0])])  # [B]
-        return {**self.padded(rows, width), "weight": weight}
+        return filled(rows, batch_size, lambda rows: self.padded(rows, width))
 
     def padded(self, rows: Int[np.ndarray, " B"], width: int) -> Batch:
         """Some sentences, padded to a width."""

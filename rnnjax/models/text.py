@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
-from rnnjax.cells.base import Initializer
 from rnnjax.kernels.sequence import mask_from_lengths
 from rnnjax.layers.convolution import Convolution, largest_of_blocks, num_blocks, num_windows
 from rnnjax.layers.embedding import Embedding, centred_uniform
@@ -61,9 +60,20 @@ class TextClassifier(TextOptions, nn.Module):
     ) -> Float[Array, "B C"]:
         """Logits `[B, 1]` for two classes, `[B, C]` for C of them; `vectors` are read in the place of the tokens'."""
         if vectors is None:
-            vectors = self.table(self.embedding_size)(tokens, deterministic=deterministic)
-        x = drop(vectors, self.dropout_rate, deterministic, "embedding_dropout")  # [B, T, E]
-        return self.answer(self.read(x, tokens, lengths, deterministic), deterministic)
+            table = Embedding(
+                self.vocabulary_size,
+                self.embedding_size + self.num_weights,
+                embedding_init=self.start,
+                word_dropout_rate=self.word_dropout_rate,
+                deterministic=deterministic,
+                name="embedding",
+            )
+            vectors = table(tokens)
+        x, weights = jnp.split(vectors, [self.embedding_size], axis=-1)  # [B, T, E], [B, T, W]
+        x = drop(x, self.dropout_rate, deterministic, "embedding_dropout")
+        x = drop(self.read(x, tokens, lengths, deterministic), self.output_dropout_rate, deterministic, "dropout")
+        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
+        return self.add(logits, weights, tokens, lengths)
 
     @nn.nowrap
     def read(
@@ -76,22 +86,25 @@ class TextClassifier(TextOptions, nn.Module):
         """One vector of a text, from the vectors of its tokens."""
         raise NotImplementedError
 
-    @nn.nowrap
-    def table(self, width: int, start: Initializer = centred_uniform) -> Embedding:
-        """The word vectors."""
-        return Embedding(
-            self.vocabulary_size,
-            width,
-            embedding_init=start,
-            word_dropout_rate=self.word_dropout_rate,
-            name="embedding",
-        )
+    @property
+    def num_weights(self) -> int:
+        """W, values of a word's vector behind the E that are read, which `add` gets."""
+        return 0
 
     @nn.nowrap
-    def answer(self, x: Float[Array, "B H"], deterministic: bool) -> Float[Array, "B C"]:
-        """Logits of what was read."""
-        x = drop(x, self.output_dropout_rate, deterministic, "dropout")
-        logits: Float[Array, "B C"] = output_layer(self.num_logits, self.matmul_dtype)(x)
+    def start(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Float[Array, "V E"]:
+        """The table of word vectors before training."""
+        return centred_uniform(key, shape, dtype)
+
+    @nn.nowrap
+    def add(
+        self,
+        logits: Float[Array, "B C"],
+        weights: Float[Array, "B T W"],
+        tokens: Int[Array, "B T"],
+        lengths: Int[Array, "B"] | None,
+    ) -> Float[Array, "B C"]:
+        """The logits, and what a subclass adds to them."""
         return logits
 
 
@@ -188,31 +201,28 @@ class RecurrentBagClassifier(TextClassifier):
     max_length: int
     """The most words of a text."""
 
-    @nn.compact
-    def __call__(
-        self,
-        tokens: Int[Array, "B T"],
-        *,
-        lengths: Int[Array, "B"] | None = None,
-        deterministic: bool = True,
-        vectors: Float[Array, "B T E"] | None = None,
-    ) -> Float[Array, "B C"]:
-        """As of every `TextClassifier`, with vectors of `embedding_size` and one more value a logit."""
-        ratios = self.param("ratios", nn.initializers.zeros, (self.vocabulary_size, self.num_logits))
-        if vectors is None:
-            vectors = self.table(self.embedding_size + self.num_logits, self.start_weights)(
-                tokens, deterministic=deterministic
-            )
-        x, weights = jnp.split(vectors, [self.embedding_size], axis=-1)  # [B, T, E], [B, T, C]
-        x = drop(x, self.dropout_rate, deterministic, "embedding_dropout")
-        first = is_first(tokens, lengths)[..., None]  # [B, T, 1]
-        evidence = jnp.where(first, weights * ratios[tokens], 0).sum(axis=1)  # [B, C]
-        return self.answer(self.read(x, tokens, lengths, deterministic), deterministic) + evidence / 10
+    @property
+    def num_weights(self) -> int:
+        """One a logit."""
+        return self.num_logits
 
     @nn.nowrap
-    def start_weights(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Float[Array, "V E"]:
+    def start(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Float[Array, "V E"]:
         """Word vectors as they are elsewhere, and the weights in their last columns."""
         return centred_uniform(key, shape, dtype).at[:, self.embedding_size :].set(FIRST_WEIGHT)
+
+    @nn.nowrap
+    def add(
+        self,
+        logits: Float[Array, "B C"],
+        weights: Float[Array, "B T W"],
+        tokens: Int[Array, "B T"],
+        lengths: Int[Array, "B"] | None,
+    ) -> Float[Array, "B C"]:
+        """The logits, and what each id says that occurs."""
+        ratios = self.param("ratios", nn.initializers.zeros, (self.vocabulary_size, self.num_logits))
+        first = is_first(tokens, lengths)[..., None]  # [B, T, 1]
+        return logits + jnp.where(first, weights * ratios[tokens], 0).sum(axis=1) / 10
 
     @nn.nowrap
     def read(
